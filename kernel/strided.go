@@ -72,10 +72,18 @@ type stridedTile struct {
 	class    int // the first
 	segments []segment
 	columns  int
+	span     [rowTile]spanOfClass // the span at hand, by class
 
-	q, k, v         []float32 // Q' as panels; gathered keys of a class; gathered values of all
+	q, k, v         []float32 // Q' as panels; gathered keys and values, class by class
 	s, alpha        []float32 // matrices
 	max, shift, sum []float32 // of columns; sum has a row for each lane in use
+}
+
+// spanOfClass is what is seen of a span, apart from near blocks.
+type spanOfClass struct {
+	first int            // number of the first key
+	seen  [classRows]int // how many keys the query of each segment sees
+	most  int            // the largest of seen
 }
 
 // segment is the queries of a tile that stand in the same stride: they are side by side, and a tile by
@@ -89,7 +97,7 @@ type segment struct {
 func (d *stridedTile) size(s strides, shape Shape, group int) {
 	columns, keys := s.rows(group), s.keys()
 	d.q = grow(d.q, roundUp(columns, panel)*shape.Dim)
-	d.k = grow(d.k, keys*roundUp(shape.Dim, lanes))
+	d.k = grow(d.k, s.width*keys*roundUp(shape.Dim, lanes))
 	d.v = grow(d.v, s.width*keys*roundUp(shape.ValueDim, lanes))
 	d.s, d.alpha = grow(d.s, keys*columns), grow(d.alpha, keys*columns)
 	d.max, d.shift, d.sum = grow(d.max, columns), grow(d.shift, columns), grow(d.sum, s.lanes()*columns)
@@ -141,24 +149,25 @@ func (d *stridedTile) number(class, key int) int {
 	return max(0, (key-class+d.stride-1)/d.stride)
 }
 
-// seen is how many keys of a class, of those in the span from a key on, the query of a segment sees apart from
-// near blocks.
-func (d *stridedTile) seen(class, x, from int) int {
-	g := &d.segments[x]
-	p := g.position + class - d.class
-	if i := p - d.offset; i < 0 || i >= d.t.seq.queries {
-		return 0
+// look sets what is seen of the span from a key on, and returns the most that any query sees.
+func (d *stridedTile) look(from int) (most int) {
+	for c := range d.width {
+		class, s := d.class+c, &d.span[c]
+		s.first, s.most, s.seen = d.number(class, from), 0, [classRows]int{}
+		for x := range d.segments {
+			g := &d.segments[x]
+			if p := g.position + c; p >= d.offset && p-d.offset < d.t.seq.queries {
+				s.seen[x] = max(0, d.number(class, min(p+1, g.near, from+spanKeys))-s.first)
+				s.most = max(s.most, s.seen[x])
+			}
+		}
+		most = max(most, s.most)
 	}
-	return max(0, d.number(class, min(p+1, g.near, from+spanKeys))-d.number(class, from))
+	return most
 }
 
-// most is the largest seen of a class.
-func (d *stridedTile) most(class, from int) (keys int) {
-	for x := range d.segments {
-		keys = max(keys, d.seen(class, x, from))
-	}
-	return keys
-}
+// in is what is seen of a class.
+func (d *stridedTile) in(class int) *spanOfClass { return &d.span[class-d.class] }
 
 // column is that of a class and head.
 func (d *stridedTile) column(class, head int) int {
@@ -225,47 +234,63 @@ func (w *worker) farKeys(from int) {
 		d.max[i] = float32(math.Inf(-1))
 	}
 	clear(d.sum)
-	last, most := d.class+d.width-1, 0
-	for class := d.class; class <= last; class++ {
-		most = max(most, d.most(class, from))
-	}
+	last, most := d.class+d.width-1, d.look(from)
 	if most == 0 {
 		return
 	}
+	w.gather()
 	for class := d.class; class <= last; class++ {
-		w.farScores(class, from, most)
+		w.farScores(class, most)
 	}
 	inBlock := d.stride%blockKeys == 0 && d.class/blockKeys == last/blockKeys || blockKeys%d.stride == 0
-	if inBlock && d.number(d.class, from) == d.number(last, from) {
-		w.farWeights(d.class, from, most, d.columns) // blocks begin at the same keys for all classes
+	if inBlock && d.in(d.class).first == d.in(last).first {
+		w.farWeights(d.class, most, d.columns) // blocks begin at the same keys for all classes
 	} else {
 		for class := d.class; class <= last; class++ {
-			w.farWeights(class, from, most, w.group*classRows)
+			w.farWeights(class, most, w.group*classRows)
 		}
 	}
 	for class := d.class; class <= last; class++ {
-		w.farValues(class, from)
+		w.farValues(class)
 	}
 }
 
-// farScores computes the scores of a class, and gathers its values: so many rows.
-func (w *worker) farScores(class, from, rows int) {
+// gather copies the keys and values that are seen. Those of the same number lie together, where memory is read at once, and
+// classes far apart: a class by itself would read a row here and a row there.
+func (w *worker) gather() {
 	d, t := &w.far, w.far.t
-	keys, column := d.most(class, from), d.column(class, 0)
-	if keys > 0 {
-		j := t.seq.key0 + d.number(class, from)*d.stride + class
-		asm.ScaleRows(w.level, at(d.k, 0), w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j), d.stride*t.t.k.Stride[2], keys, w.dim, 1)
-		asm.ScaleRows(w.level, at(d.v, d.value(class)), w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j), d.stride*t.t.v.Stride[2], keys, w.valueDim, 1)
+	first, end := maxInt, 0
+	for c := range d.width {
+		s := &d.span[c]
+		first, end = min(first, s.first), max(end, s.first+s.most)
 	}
+	for n := first; n < end; n++ {
+		for c := 0; c < d.width; {
+			s, run := &d.span[c], 0 // classes side by side that begin with the same number and see this one
+			for c+run < d.width && d.span[c+run].first == s.first && n >= s.first && n < s.first+d.span[c+run].most {
+				run++
+			}
+			if run == 0 {
+				c++
+				continue
+			}
+			j, row := t.seq.key0+n*d.stride+d.class+c, c*d.keys()+n-s.first
+			asm.ScaleRows(w.level, at(d.k, row*w.dimPitch), d.keys()*w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j), t.t.k.Stride[2], run, w.dim, 1)
+			asm.ScaleRows(w.level, at(d.v, row*w.valuePitch), d.keys()*w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j), t.t.v.Stride[2], run, w.valueDim, 1)
+			c += run
+		}
+	}
+}
+
+// farScores computes the scores of a class, in so many rows.
+func (w *worker) farScores(class, rows int) {
+	d, s, column := &w.far, w.far.in(class), w.far.column(class, 0)
 	for head := range w.group {
 		c := column/classRows + head
-		w.product(at(d.s, c*classRows), d.columns, at(d.k, 0), w.dimPitch, at(d.q, c/2*panel*w.dim+c%2*lanes), w.dim, keys, classRows, nil)
+		w.product(at(d.s, c*classRows), d.columns, at(d.k, (class-d.class)*d.keys()*w.dimPitch), w.dimPitch,
+			at(d.q, c/2*panel*w.dim+c%2*lanes), w.dim, s.most, classRows, nil)
 	}
-	for x := range classRows {
-		seen := 0
-		if x < len(d.segments) {
-			seen = d.seen(class, x, from)
-		}
+	for x, seen := range s.seen {
 		for k := seen; k < rows; k++ {
 			for head := range w.group {
 				d.s[k*d.columns+column+head*classRows+x] = float32(math.Inf(-1))
@@ -274,15 +299,10 @@ func (w *worker) farScores(class, from, rows int) {
 	}
 }
 
-// value is where the values of a class are gathered.
-func (d *stridedTile) value(class int) int {
-	return (class - d.class) * d.keys() * roundUp(d.t.p.shape.ValueDim, lanes)
-}
-
 // farWeights is the online softmax of columns from those of a class on.
-func (w *worker) farWeights(class, from, keys, columns int) {
+func (w *worker) farWeights(class, keys, columns int) {
 	d, c := &w.far, w.far.column(class, 0)
-	first, turn := d.number(class, from), d.lanes()
+	first, turn := d.in(class).first, d.lanes()
 	for k := 0; k < keys; {
 		block, n := ((first+k)*d.stride+class)/blockKeys, 1
 		for k+n < keys && ((first+k+n)*d.stride+class)/blockKeys == block {
@@ -303,19 +323,18 @@ func (w *worker) farWeights(class, from, keys, columns int) {
 }
 
 // farValues is O of a class, and puts its columns' maxima and sums where rows have them.
-func (w *worker) farValues(class, from int) {
-	d, turn := &w.far, w.far.lanes()
-	first := d.number(class, from)
+func (w *worker) farValues(class int) {
+	d, s, turn := &w.far, w.far.in(class), w.far.lanes()
 	for head := range w.group {
 		c := d.column(class, head)
 		for x := 0; x < len(d.segments); {
-			seen, n := d.seen(class, x, from), 1
-			for x+n < len(d.segments) && d.seen(class, x+n, from) == seen && n*seen*w.valuePitch < callWork {
+			seen, n := s.seen[x], 1
+			for x+n < len(d.segments) && s.seen[x+n] == seen && n*seen*w.valuePitch < callWork {
 				n++
 			}
 			if seen > 0 {
 				asm.ScaleAdd(w.level, at(w.state.o, d.local(x, class, head)*w.valuePitch), d.width*w.group*w.valuePitch, n, w.valuePitch,
-					at(d.alpha, c+x), at(d.s, c+x), d.columns, at(d.v, d.value(class)), w.valuePitch, seen)
+					at(d.alpha, c+x), at(d.s, c+x), d.columns, at(d.v, (class-d.class)*d.keys()*w.valuePitch), w.valuePitch, seen)
 			}
 			for end := x + n; x < end; x++ {
 				if seen == 0 {
@@ -323,7 +342,7 @@ func (w *worker) farValues(class, from int) {
 				}
 				row := d.local(x, class, head)
 				w.state.max[row] = d.max[c+x]
-				for k := first; k < first+min(turn, seen); k++ {
+				for k := s.first; k < s.first+min(turn, seen); k++ {
 					w.state.lanes[row*lanes+(k*d.stride+class)%lanes] = d.sum[k%turn*d.columns+c+x]
 				}
 			}
