@@ -535,6 +535,7 @@ depth_11:
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][2] * B[2][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][2] * B[2][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R14), Z24 // B[3][0] = b_k[96]
 	VMOVUPS      448(R14), Z25 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z26 // A[0][3] = a[0][3]
@@ -573,7 +574,6 @@ depth_11:
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][3] * B[3][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      512(R14), Z24 // B[4][0] = b_k[128]
 	VMOVUPS      576(R14), Z25 // B[4][1] = b_k[144]
 	VBROADCASTSS 16(R10), Z26 // A[0][4] = a[0][4]
@@ -650,6 +650,7 @@ depth_11:
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][5] * B[5][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][5] * B[5][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
 	VMOVUPS      768(R14), Z24 // B[6][0] = b_k[192]
 	VMOVUPS      832(R14), Z25 // B[6][1] = b_k[208]
 	VBROADCASTSS 24(R10), Z26 // A[0][6] = a[0][6]
@@ -726,13 +727,13 @@ depth_11:
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][7] * B[7][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][7] * B[7][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][7] * B[7][1]
-	PREFETCHT1   64(BX) // prefetch next[16]
+	PREFETCHT1   128(BX) // prefetch next[32]
 	ADDQ         $+32, R10 // a0 += 32
 	ADDQ         $+32, R11 // a3 += 32
 	ADDQ         $+32, R12 // a6 += 32
 	ADDQ         $+32, R13 // a9 += 32
 	ADDQ         $+1024, R14 // b_k += 1024
-	ADDQ         $+128, BX // next += 128
+	ADDQ         $+192, BX // next += 192
 	SUBQ         $+8, R15 // depth += -8
 	CMPQ         R15, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
@@ -1071,6 +1072,7 @@ depth_19:
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][2] * B[2][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][2] * B[2][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R14), Z22 // B[3][0] = b_k[96]
 	VMOVUPS      448(R14), Z23 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z24 // A[0][3] = a[0][3]
@@ -1106,7 +1108,6 @@ depth_19:
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
@@ -1432,6 +1433,7 @@ depth_27:
 	VBROADCASTSS 8(R13), Z22 // A[9][2] = a[9][2]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][2] * B[2][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R14), Z20 // B[3][0] = b_k[96]
 	VMOVUPS      448(R14), Z21 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z22 // A[0][3] = a[0][3]
@@ -1464,7 +1466,6 @@ depth_27:
 	VBROADCASTSS 12(R13), Z22 // A[9][3] = a[9][3]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
@@ -1761,6 +1762,7 @@ depth_35:
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][2] * B[2][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R13), Z18 // B[3][0] = b_k[96]
 	VMOVUPS      448(R13), Z19 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z20 // A[0][3] = a[0][3]
@@ -1790,7 +1792,6 @@ depth_35:
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
@@ -2060,6 +2061,7 @@ depth_43:
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R13), Z16 // B[3][0] = b_k[96]
 	VMOVUPS      448(R13), Z17 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z18 // A[0][3] = a[0][3]
@@ -2086,7 +2088,6 @@ depth_43:
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
@@ -2331,6 +2332,7 @@ depth_51:
 	VBROADCASTSS 8(R12), Z16 // A[6][2] = a[6][2]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R13), Z14 // B[3][0] = b_k[96]
 	VMOVUPS      448(R13), Z15 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
@@ -2354,7 +2356,6 @@ depth_51:
 	VBROADCASTSS 12(R12), Z16 // A[6][3] = a[6][3]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+16, R12 // a6 += 16
@@ -2582,6 +2583,7 @@ depth_59:
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R12), Z12 // B[3][0] = b_k[96]
 	VMOVUPS      448(R12), Z13 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z14 // A[0][3] = a[0][3]
@@ -2602,7 +2604,6 @@ depth_59:
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
@@ -2801,6 +2802,7 @@ depth_67:
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R12), Z10 // B[3][0] = b_k[96]
 	VMOVUPS      448(R12), Z11 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
@@ -2818,7 +2820,6 @@ depth_67:
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
@@ -2994,6 +2995,7 @@ depth_75:
 	VBROADCASTSS 8(R11), Z10 // A[3][2] = a[3][2]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R12), Z8 // B[3][0] = b_k[96]
 	VMOVUPS      448(R12), Z9 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z10 // A[0][3] = a[0][3]
@@ -3008,7 +3010,6 @@ depth_75:
 	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+16, R11 // a3 += 16
 	ADDQ         $+512, R12 // b_k += 512
@@ -3155,6 +3156,7 @@ depth_83:
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R11), Z6 // B[3][0] = b_k[96]
 	VMOVUPS      448(R11), Z7 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
@@ -3166,7 +3168,6 @@ depth_83:
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
 	ADDQ         $+64, BX // next += 64
@@ -3290,6 +3291,7 @@ depth_91:
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R11), Z4 // B[3][0] = b_k[96]
 	VMOVUPS      448(R11), Z5 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
@@ -3298,7 +3300,6 @@ depth_91:
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R10 // a0 += 16
 	ADDQ         $+512, R11 // b_k += 512
 	ADDQ         $+64, BX // next += 64
@@ -3394,12 +3395,12 @@ depth_97:
 	VBROADCASTSS 8(R9), Z4 // A[0][2] = a[0][2]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
 	VMOVUPS      384(R10), Z2 // B[3][0] = b_k[96]
 	VMOVUPS      448(R10), Z3 // B[3][1] = b_k[112]
 	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	PREFETCHT1   (BX) // prefetch next[0]
 	ADDQ         $+16, R9 // a0 += 16
 	ADDQ         $+512, R10 // b_k += 512
 	ADDQ         $+64, BX // next += 64
@@ -3611,6 +3612,7 @@ depth_111:
 	VFMADD231PS.BCST 8(R13), Z12, Z9 // C[9][0] += a[9][2] * B[2][0]
 	VFMADD231PS.BCST 8(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][2] * B[2][0]
 	VFMADD231PS.BCST 8(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R14), Z12 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z12, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -3624,7 +3626,6 @@ depth_111:
 	VFMADD231PS.BCST 12(R13), Z12, Z9 // C[9][0] += a[9][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          512(R14), Z12 // B[4][0] = b_k[128]
 	VFMADD231PS.BCST 16(R10), Z12, Z0 // C[0][0] += a[0][4] * B[4][0]
 	VFMADD231PS.BCST 16(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][4] * B[4][0]
@@ -3651,6 +3652,7 @@ depth_111:
 	VFMADD231PS.BCST 20(R13), Z12, Z9 // C[9][0] += a[9][5] * B[5][0]
 	VFMADD231PS.BCST 20(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][5] * B[5][0]
 	VFMADD231PS.BCST 20(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
 	VMOVUPS          768(R14), Z12 // B[6][0] = b_k[192]
 	VFMADD231PS.BCST 24(R10), Z12, Z0 // C[0][0] += a[0][6] * B[6][0]
 	VFMADD231PS.BCST 24(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][6] * B[6][0]
@@ -3677,13 +3679,13 @@ depth_111:
 	VFMADD231PS.BCST 28(R13), Z12, Z9 // C[9][0] += a[9][7] * B[7][0]
 	VFMADD231PS.BCST 28(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][7] * B[7][0]
 	VFMADD231PS.BCST 28(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][7] * B[7][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
+	PREFETCHT1       128(BX) // prefetch next[32]
 	ADDQ             $+32, R10 // a0 += 32
 	ADDQ             $+32, R11 // a3 += 32
 	ADDQ             $+32, R12 // a6 += 32
 	ADDQ             $+32, R13 // a9 += 32
 	ADDQ             $+1024, R14 // b_k += 1024
-	ADDQ             $+128, BX // next += 128
+	ADDQ             $+192, BX // next += 192
 	SUBQ             $+8, R15 // depth += -8
 	CMPQ             R15, $+8 // depth >= 8
 	JGE              depth_111 // depth >= 8
@@ -3883,6 +3885,7 @@ depth_119:
 	VFMADD231PS.BCST 8(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][2] * B[2][0]
 	VFMADD231PS.BCST 8(R13), Z11, Z9 // C[9][0] += a[9][2] * B[2][0]
 	VFMADD231PS.BCST 8(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R14), Z11 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z11, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -3895,7 +3898,6 @@ depth_119:
 	VFMADD231PS.BCST 12(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
@@ -4094,6 +4096,7 @@ depth_127:
 	VFMADD231PS.BCST 8(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][2] * B[2][0]
 	VFMADD231PS.BCST 8(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][2] * B[2][0]
 	VFMADD231PS.BCST 8(R13), Z10, Z9 // C[9][0] += a[9][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R14), Z10 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z10, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -4105,7 +4108,6 @@ depth_127:
 	VFMADD231PS.BCST 12(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
@@ -4287,6 +4289,7 @@ depth_135:
 	VFMADD231PS.BCST 8(R12), Z9, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][2] * B[2][0]
 	VFMADD231PS.BCST 8(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R13), Z9 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z9, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -4297,7 +4300,6 @@ depth_135:
 	VFMADD231PS.BCST 12(R12), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
@@ -4464,6 +4466,7 @@ depth_143:
 	VFMADD231PS.BCST 8(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R12), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
 	VFMADD231PS.BCST 8(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R13), Z8 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -4473,7 +4476,6 @@ depth_143:
 	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
@@ -4627,6 +4629,7 @@ depth_151:
 	VFMADD231PS.BCST 8(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][2] * B[2][0]
 	VFMADD231PS.BCST 8(R12), Z7, Z6 // C[6][0] += a[6][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R13), Z7 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z7, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -4635,7 +4638,6 @@ depth_151:
 	VFMADD231PS.BCST 12(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+16, R12 // a6 += 16
@@ -4784,6 +4786,7 @@ depth_159:
 	VFMADD231PS.BCST 8(R11), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R12), Z6 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
@@ -4791,7 +4794,6 @@ depth_159:
 	VFMADD231PS.BCST 12(R11), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+512, R12 // b_k += 512
@@ -4923,13 +4925,13 @@ depth_167:
 	VFMADD231PS.BCST 8(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z5, Z3 // C[3][0] += a[3][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R12), Z5 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z5, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+512, R12 // b_k += 512
@@ -5050,12 +5052,12 @@ depth_175:
 	VFMADD231PS.BCST 8(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
 	VFMADD231PS.BCST 8(R11), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R12), Z4 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+16, R11 // a3 += 16
 	ADDQ             $+512, R12 // b_k += 512
@@ -5159,11 +5161,11 @@ depth_183:
 	VFMADD231PS.BCST 8(R10), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R11), Z3 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+512, R11 // b_k += 512
 	ADDQ             $+64, BX // next += 64
@@ -5256,10 +5258,10 @@ depth_191:
 	VMOVUPS          256(R11), Z2 // B[2][0] = b_k[64]
 	VFMADD231PS.BCST 8(R10), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
 	VFMADD231PS.BCST 8(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R10 // a0 += 16
 	ADDQ             $+512, R11 // b_k += 512
 	ADDQ             $+64, BX // next += 64
@@ -5336,9 +5338,9 @@ depth_197:
 	VFMADD231PS.BCST 4(R9), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
 	VMOVUPS          256(R10), Z1 // B[2][0] = b_k[64]
 	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	PREFETCHT1       (BX) // prefetch next[0]
 	ADDQ             $+16, R9 // a0 += 16
 	ADDQ             $+512, R10 // b_k += 512
 	ADDQ             $+64, BX // next += 64

@@ -66,9 +66,10 @@ type productTile struct {
 	ahead   int          // bytes of B to prefetch ahead, or 0
 }
 
-// requestSteps is how many steps of depth go by for each line of next that is asked for: enough that 96 rows
-// ask for the next panel, and few enough that memory keeps up.
-const requestSteps = 4
+// requested is how many lines of next are asked for in the first steps of depth, three in eight for tiles of 12 rows: as
+// much as rows of float32 that two panels are multiplied with, and few enough that memory keeps up. With two, PairwiseDot
+// of 64 queries runs at 78 instead of 83 %, with four at 76. For lower tiles, which take as many steps for fewer rows, two.
+func (t productTile) requested(steps int) int { return steps * (1 + t.m.TileRows/6) / 8 }
 
 func (t productTile) emit(rows int) {
 	m := t.m
@@ -126,14 +127,14 @@ func (t productTile) emit(rows int) {
 					}
 				}
 				t.outer(acc, column, a, k)
-				if t.ahead == 0 && k%requestSteps == requestSteps-1 {
-					m.PrefetchFar(t.next.At(k / requestSteps * 64))
+				if t.ahead == 0 && t.requested(k+1) > t.requested(k) {
+					m.PrefetchFar(t.next.At(64 * t.requested(k)))
 				}
 			}
 			m.Advance(a, 4*steps)
 			m.AddImm(b, panelPitch*steps)
-			if t.ahead == 0 && steps >= requestSteps {
-				m.AddImm(t.next, steps/requestSteps*64)
+			if t.ahead == 0 && t.requested(steps) > 0 {
+				m.AddImm(t.next, 64*t.requested(steps))
 			}
 		})
 	}

@@ -43,9 +43,9 @@ func (w *worker) errand(rows, depth int, otherwise *float32) *float32 {
 	return next
 }
 
-// requestBytes is how much a product asks for with each step of depth and 12 rows: a line every four steps
-// (requestSteps in gen/product.go). A tile of 96 rows asks for as much in a block as the block has keys and values.
-const requestBytes = 16
+// requestBytes is how much a product asks for with each step of depth and 12 rows: three lines in eight steps
+// (requested in gen/product.go). A tile of 96 rows asks for half as much again in a block as the block has keys and values.
+const requestBytes = 24
 
 // fetchBlock asks for the rows of block b of k or v, if there is one.
 func (w *worker) fetchBlock(t *tile, x *Tensor, b int) {
