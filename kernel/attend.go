@@ -204,7 +204,7 @@ func (c *Cache) block(w *worker, t *tile, b int) (*packed, int) {
 	whole := min(max(c.packed-b*blockKeys, 0), roundUp(n, panel)) // keys in panels that are dimension-major
 	p.finite = unsafe.Slice(from.finite, 1)
 	if p.kScale, p.vScale = from.kScale, from.vScale; p.kScale != nil {
-		asm.Prefetch(w.level, p.kScale, 2*blockKeys) // they lie apart from what is read before them
+		asm.Prefetch(w.level, p.kScale, 2*blockKeys) // read at once, when the products are there
 	}
 	p.format, p.k, p.v = l.format, from.k, from.v
 	p.pitch, p.stride, p.staged = panel, blockKeys*panel, noPanel

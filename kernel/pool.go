@@ -57,8 +57,8 @@ type page struct {
 	refs   int       // caches that hold it, guarded by the pool's mutex
 }
 
-// pageLayout says where things are in a page. The blocks of a head lie one behind the other, each K, V
-// and, with int8, the scales of 128 keys and 128 values.
+// pageLayout says where things are in a page. The blocks of a head lie one behind the other, each, with int8, the scales
+// of 128 keys and 128 values, then K and V: what is asked for while a block ends is what the next begins with.
 //
 // A panel of K with all its 32 keys is dimension-major, as products want it. The last, as long as it
 // lacks keys, is row-major: one key more then touches few cache lines instead of one for every dimension.
@@ -66,23 +66,23 @@ type pageLayout struct {
 	format        Format
 	dim, valueDim int
 	blocks        int // of a head
-	v, scales     int // bytes from the start of a block
+	k, v          int // bytes from the start of a block, where the scales are if there are any
 	block         int // bytes of a block
 	bytes         int // of a page
 }
 
 // blockGap is left behind each block, in bytes: heads at multiples of a large power of two would
-// all compete for the same few sets of the caches when a key is appended to each of them.
-const blockGap = 17 * 64
+// all compete for the same few sets of the caches when a key is appended to each of them. More than a line would only lie
+// between what is read one after the other: int8 in pages of 2048 keys is 8 to 10 % faster than with 17.
+const blockGap = 64
 
 func (c CacheConfig) layout() pageLayout {
 	l := pageLayout{format: c.Format, dim: c.Dim, valueDim: c.ValueDim, blocks: c.PageKeys / blockKeys}
-	l.v = roundUp(blockKeys*c.Dim*c.Format.size(), 64)
-	l.scales = l.v + blockKeys*roundUp(c.ValueDim, panel)*c.Format.size()
-	l.block = l.scales + blockGap
 	if c.Format == Int8 {
-		l.block += 2 * blockKeys * 4
+		l.k = 2 * blockKeys * 4
 	}
+	l.v = l.k + roundUp(blockKeys*c.Dim*c.Format.size(), 64)
+	l.block = l.v + blockKeys*roundUp(c.ValueDim, panel)*c.Format.size() + blockGap
 	l.bytes = c.KVHeads * l.blocks * l.block
 	return l
 }
@@ -97,9 +97,9 @@ type pageBlock struct {
 func (l *pageLayout) at(p *page, head, block int) pageBlock {
 	n := head*l.blocks + block
 	base := unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.memory)), n*l.block)
-	b := pageBlock{k: base, v: unsafe.Add(base, l.v), finite: &p.finite[n]}
+	b := pageBlock{k: unsafe.Add(base, l.k), v: unsafe.Add(base, l.v), finite: &p.finite[n]}
 	if l.format == Int8 {
-		b.kScale = (*float32)(unsafe.Add(base, l.scales))
+		b.kScale = (*float32)(base)
 		b.vScale = offset(b.kScale, blockKeys)
 	}
 	return b
@@ -150,7 +150,7 @@ func NewPool(config CacheConfig) (*Pool, error) {
 }
 
 // PageBytes returns the size of a page in bytes: keys, values filled up to a multiple of 32 columns, scales, and
-// about a KiB more for each 128 keys of a head.
+// 64 bytes more for each 128 keys of a head.
 func (p *Pool) PageBytes() int { return p.layout.bytes }
 
 // Bytes returns the memory of the pages that caches hold, in bytes, shared pages counted once.
