@@ -94,10 +94,10 @@ func ExampleFormat() {
 		fmt.Printf("%-8v %d KiB\n", format, pool.PageBytes()>>10)
 	}
 	// Output:
-	// float32  129 KiB
-	// bfloat16 65 KiB
-	// float16  65 KiB
-	// int8     34 KiB
+	// float32  128 KiB
+	// bfloat16 64 KiB
+	// float16  64 KiB
+	// int8     33 KiB
 }
 
 // Guesses are appended and attended to, and those that turn out wrong forgotten.
