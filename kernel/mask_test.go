@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -79,6 +80,25 @@ func TestPatternsAsBits(t *testing.T) {
 				row := h*x.shape.Queries + query
 				requireSame(t, want.row(row), got.row(row), fmt.Sprintf("poisoned: %#v, %+v, query %d, head %d", x.mask, x.shape, query, h))
 			}
+		}
+	})
+}
+
+// TestSpanThatNobodySees hides a whole span of 2048 keys between others, after a head whose values are all NaN: nothing of
+// what that head left in scratch may come in.
+func TestSpanThatNobodySees(t *testing.T) {
+	shape := kernel.Shape{Batch: 1, Heads: 2, KVHeads: 2, Queries: 20, Keys: 6000, Dim: 8, ValueDim: 20}
+	p := normalProblem(7, shape, kernel.Options{Mask: kernel.MaskFunc{See: func(_, _, j int) bool { return j < 10 || j >= 5000 }}})
+	dirty := p.copy()
+	for j := range shape.Keys {
+		for c := range shape.ValueDim {
+			dirty.v.row(0, 0, j)[c] = float32(math.NaN())
+		}
+	}
+	fuzz.Levels(t, func(t *testing.T, _ isa.Level) {
+		want, got := p.run(t, 1), dirty.run(t, 1)
+		for row := shape.Queries; row < 2*shape.Queries; row++ {
+			requireSame(t, want.row(row), got.row(row), fmt.Sprintf("row %d", row))
 		}
 	})
 }
