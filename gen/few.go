@@ -76,19 +76,13 @@ func (t fewTile) pass(rows int, left machine.Word) {
 
 // down moves a row pointer.
 func (t fewTile) down(p machine.Word, stride string, rows int) {
-	w := t.floats(stride)
+	w := t.m.ArgFloats(stride)
 	for range rows {
 		t.m.AddWord(p, w)
 	}
 }
 
-// floats is a stride of float32 in bytes, and elements one of the numbers of B.
-func (t fewTile) floats(name string) machine.Word {
-	w := t.m.Arg(name)
-	t.m.Floats(w)
-	return w
-}
-
+// elements is a stride of numbers of B in bytes.
 func (t fewTile) elements(name string) machine.Word {
 	w := t.m.Arg(name)
 	if s := t.f.Size(); s > 1 {
@@ -100,40 +94,12 @@ func (t fewTile) elements(name string) machine.Word {
 // emit computes rows by values of C, from the value first of a panel on.
 func (t fewTile) emit(rows, values int, start machine.Word, first int, left machine.Word) {
 	m := t.m
-	acc := make([][]machine.Value, rows)
-	for r := range acc {
-		for v := range values {
-			acc[r] = append(acc[r], m.Named("C[%d][%d]", r, v))
-		}
-	}
-
-	m.Note("C = α·C, or 0 without α")
-	alpha := m.Arg("alpha")
-	m.IfElse(alpha, 1, func() {
-		done := m.Arg("rows")
-		m.SubWord(done, left)
-		m.Floats(done)
-		m.AddWord(alpha, done)
-		c := m.Rows(t.c, t.floats("cStride"), rows)
-		for r := range acc {
-			scale := m.Native("α[%d]", r)
-			m.Splat(scale, alpha.At(4*r))
-			for v := range acc[r] {
-				m.Load(acc[r][v], c.At(r, 64*v))
-				m.Mul(acc[r][v], acc[r][v], scale)
-			}
-		}
-	}, func() {
-		for r := range acc {
-			for v := range acc[r] {
-				m.Zero(acc[r][v])
-			}
-		}
-	})
+	acc := newTile(m, rows, values)
+	acc.begin(m, t.c, left)
 
 	m.Note("C += A·B")
 	pitch, depth := t.elements("pitch"), m.Arg("depth")
-	a := m.Rows(t.a, t.floats("aStride"), rows)
+	a := m.Rows(t.a, m.ArgFloats("aStride"), rows)
 	b := m.Word("b_k")
 	m.Set(b, start)
 	for _, steps := range []int{4, 1} {
@@ -151,18 +117,12 @@ func (t fewTile) emit(rows, values int, start machine.Word, first int, left mach
 		})
 	}
 
-	m.Note("store")
-	c := m.Rows(t.c, t.floats("cStride"), rows)
-	for r := range acc {
-		for v := range acc[r] {
-			m.Store(c.At(r, 64*v), acc[r][v])
-		}
-	}
+	acc.store(m, t.c)
 	m.AddImm(t.c, 64*values)
 }
 
 // step adds the products of one depth, the factors of A k numbers on.
-func (t fewTile) step(acc [][]machine.Value, a machine.Rows, b machine.Word, k, first int) {
+func (t fewTile) step(acc tile, a machine.Rows, b machine.Word, k, first int) {
 	m, values, vector := t.m, len(acc[0]), machine.LogicalLanes*t.f.Size()
 	column := func(v int) machine.Value {
 		x := m.Named("B[%d][%d]", k, v)

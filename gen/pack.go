@@ -12,12 +12,6 @@ func transpose(m *machine.Machine) {
 		lanes     = m.Lanes
 	)
 	m.Floats(srcStride)
-	// The stride of dst is loaded again where it is used: general-purpose registers are few.
-	down := func() machine.Word {
-		stride := m.Arg("dstStride")
-		m.Floats(stride)
-		return stride
-	}
 	group := func(full bool) {
 		cols := m.Arg("cols")
 		from := m.Rows(src, srcStride, lanes)
@@ -30,7 +24,7 @@ func transpose(m *machine.Machine) {
 					m.Load(square[r], from.At(r, 0))
 				}
 				m.Transpose(square)
-				dstStride := down()
+				dstStride := m.ArgFloats("dstStride") // here, because general-purpose registers are few
 				for c := range square {
 					m.Store(to.At(0), square[c])
 					m.AddWord(to, dstStride)
@@ -49,7 +43,7 @@ func transpose(m *machine.Machine) {
 				m.If(rows, r+1, func() { m.LoadTail(square[r], from.At(r, 0), tail) })
 			}
 			m.Transpose(square)
-			dstStride := down()
+			dstStride := m.ArgFloats("dstStride")
 			for c := range square {
 				m.If(some, c+1, func() { m.Store(to.At(0), square[c]) })
 				m.AddWord(to, dstStride)

@@ -57,6 +57,57 @@ func (t productTile) split() {
 	choose(most)
 }
 
+// tile is the rows by values of C that product and few keep in registers for the whole depth.
+type tile [][]machine.Value
+
+func newTile(m *machine.Machine, rows, values int) tile {
+	acc := make(tile, rows)
+	for r := range acc {
+		for v := range values {
+			acc[r] = append(acc[r], m.Named("C[%d][%d]", r, v))
+		}
+	}
+	return acc
+}
+
+// begin sets the tile to α·C, or without alpha to 0. So many rows are left, those of the tile included.
+func (acc tile) begin(m *machine.Machine, at, left machine.Word) {
+	m.Note("C = α·C, or 0 without α")
+	alpha := m.Arg("alpha")
+	m.IfElse(alpha, 1, func() {
+		done := m.Arg("rows")
+		m.SubWord(done, left)
+		m.Floats(done)
+		m.AddWord(alpha, done)
+		c := m.Rows(at, m.ArgFloats("cStride"), len(acc))
+		for r := range acc {
+			scale := m.Native("α[%d]", r)
+			m.Splat(scale, alpha.At(4*r))
+			for v := range acc[r] {
+				m.Load(acc[r][v], c.At(r, 64*v))
+				m.Mul(acc[r][v], acc[r][v], scale)
+			}
+		}
+	}, func() {
+		for r := range acc {
+			for v := range acc[r] {
+				m.Zero(acc[r][v])
+			}
+		}
+	})
+}
+
+// store writes the tile where C is.
+func (acc tile) store(m *machine.Machine, at machine.Word) {
+	m.Note("store")
+	c := m.Rows(at, m.ArgFloats("cStride"), len(acc))
+	for r := range acc {
+		for v := range acc[r] {
+			m.Store(c.At(r, 64*v), acc[r][v])
+		}
+	}
+}
+
 type productTile struct {
 	m       *machine.Machine
 	values  int
@@ -73,40 +124,11 @@ func (t productTile) requested(steps int) int { return steps * (1 + t.m.TileRows
 
 func (t productTile) emit(rows int) {
 	m := t.m
-	acc := make([][]machine.Value, rows)
-	for r := range acc {
-		for v := range t.values {
-			acc[r] = append(acc[r], m.Named("C[%d][%d]", r, v))
-		}
-	}
-
-	m.Note("C = α·C, or 0 without α")
-	alpha := m.Arg("alpha")
-	m.IfElse(alpha, 1, func() {
-		done := m.Arg("rows")
-		m.SubWord(done, t.rows)
-		m.Floats(done)
-		m.AddWord(alpha, done)
-		c := m.Rows(t.c, t.stride("cStride"), rows)
-		for r := range acc {
-			scale := m.Native("α[%d]", r)
-			m.Splat(scale, alpha.At(4*r))
-			for v := range acc[r] {
-				m.Load(acc[r][v], c.At(r, 64*v))
-				m.Mul(acc[r][v], acc[r][v], scale)
-			}
-		}
-	}, func() {
-		for r := range acc {
-			for v := range acc[r] {
-				m.Zero(acc[r][v])
-			}
-		}
-	})
+	acc := newTile(m, rows, t.values)
+	acc.begin(m, t.c, t.rows)
 
 	m.Note("C += A·B")
-	aStride := t.stride("aStride")
-	a := m.Rows(t.a, aStride, rows)
+	a := m.Rows(t.a, m.ArgFloats("aStride"), rows)
 	b, depth := m.Word("b_k"), m.Arg("depth")
 	m.Set(b, t.b)
 	// Many steps a round, because a branch is predicted better the fewer rounds there are; tiles of
@@ -139,14 +161,7 @@ func (t productTile) emit(rows int) {
 		})
 	}
 
-	m.Note("store")
-	cStride := t.stride("cStride")
-	c := m.Rows(t.c, cStride, rows)
-	for r := range acc {
-		for v := range acc[r] {
-			m.Store(c.At(r, 64*v), acc[r][v])
-		}
-	}
+	acc.store(m, t.c)
 	t.down(t.c, "cStride", rows)
 	t.down(t.a, "aStride", rows)
 }
@@ -157,7 +172,7 @@ func (t productTile) emit(rows int) {
 const factors = 3
 
 // outer adds the products of one depth, the factors of A k numbers on.
-func (t productTile) outer(acc [][]machine.Value, column []machine.Value, a machine.Rows, k int) {
+func (t productTile) outer(acc tile, column []machine.Value, a machine.Rows, k int) {
 	m := t.m
 	if len(column) == 1 {
 		for r := range acc {
@@ -180,15 +195,9 @@ func (t productTile) outer(acc [][]machine.Value, column []machine.Value, a mach
 	}
 }
 
-func (t productTile) stride(name string) machine.Word {
-	w := t.m.Arg(name)
-	t.m.Floats(w)
-	return w
-}
-
 // down moves a row pointer down by the height of the tile.
 func (t productTile) down(p machine.Word, stride string, rows int) {
-	w := t.stride(stride)
+	w := t.m.ArgFloats(stride)
 	for ; rows > 0; rows &= rows - 1 {
 		// One set bit of rows at a time: p += stride << bit.
 		s := t.m.Word(stride)

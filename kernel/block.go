@@ -100,10 +100,19 @@ func (w *worker) block(t *tile, number int) {
 func (w *worker) begin(t *tile) {
 	p := &w.blk.batches[0]
 	w.blk.first = w.untouched && p.from == t.r0 && p.to == t.r1 && p.some == p.whole && p.some != [2]uint64{}
-	if w.untouched && !w.blk.first {
-		clear(w.state.o[:(t.r1-t.r0)*w.valuePitch])
+	if w.blk.first {
+		w.untouched = false
+	} else {
+		w.touch(t.r1 - t.r0)
 	}
-	w.untouched = false
+}
+
+// touch clears O unless something has been there in this span.
+func (w *worker) touch(rows int) {
+	if w.untouched {
+		w.untouched = false
+		clear(w.state.o[:rows*w.valuePitch])
+	}
 }
 
 // step is how much of a number of columns is done before the next batch: all where there is only one.

@@ -48,6 +48,9 @@ func (c *crew) work(worker int) {
 	}
 }
 
+// tasksEach is how many tasks a worker should have, so that all finish together.
+const tasksEach = 8
+
 // workersFor is the number of goroutines that an option Workers asks for.
 func workersFor(option int) int {
 	if option <= 0 {

@@ -150,9 +150,7 @@ func (m *multiplier) run() {
 		return
 	}
 	if m.count > 1 {
-		// Some tasks for each worker, so that they finish together.
-		const tasks = 8
-		m.panels = max(1, m.panels*m.blocks/(tasks*m.count))
+		m.panels = max(1, m.panels*m.blocks/(tasksEach*m.count))
 	}
 	if depth > chunkDepth {
 		m.panels = min(m.panels, chunkPanels)

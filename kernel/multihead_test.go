@@ -248,16 +248,22 @@ func FuzzMultiHead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed int64) { checkRandomLayer(t, rand.New(rand.NewSource(seed))) })
 }
 
+// prefill gives the layer, made causal, whole sequences.
+func (l *testLayer) prefill(t *testing.T, r *rand.Rand, batch, sequence int) (layer *MultiHead, x, y []float32) {
+	l.Mask = Causal{}
+	x, y = gaussian(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
+	layer = l.new(t)
+	require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width)}))
+	return layer, x, y
+}
+
 // A token gets the same bits alone, in a batch, and as the last of its prefix.
 func TestMultiHeadTokenByToken(t *testing.T) {
 	r := rand.New(rand.NewSource(5))
 	for range 6 {
 		l := randomLayer(t, r, false)
-		l.Mask = Causal{}
 		const batch, sequence = 2, 20
-		x, y := gaussian(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
-		layer := l.new(t)
-		require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width)}))
+		layer, x, y := l.prefill(t, r, batch, sequence)
 		for b := range batch {
 			for n := range sequence {
 				one := make([]float32, (n+1)*l.out)
@@ -274,11 +280,8 @@ func TestMultiHeadWithCaches(t *testing.T) {
 	r := rand.New(rand.NewSource(11))
 	for range 12 {
 		l := randomLayer(t, r, false)
-		l.Mask = Causal{}
 		const batch, sequence = 2, 90
-		x, y := gaussian(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
-		layer := l.new(t)
-		require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width)}))
+		layer, x, y := l.prefill(t, r, batch, sequence)
 		caches := l.caches(t, batch, 0)
 		for from := 0; from < sequence; {
 			n := min([]int{1, 1, 2, 40}[r.Intn(4)], sequence-from)

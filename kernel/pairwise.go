@@ -39,8 +39,7 @@ func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], work
 	workers = workerCount(workers, blocks)
 	most := max(productsHeld/(roundUp(n, panel)*blockRows), 1) // blocks of a task
 	if workers > 1 {
-		const tasks = 8 // for each worker, so that they finish together
-		most = min(most, max(blocks/(tasks*workers), 1))
+		most = min(most, max(blocks/(tasksEach*workers), 1))
 	}
 	p.most = most * blockRows
 	scratch := make([]*pairwiseScratch, workers)
@@ -131,16 +130,15 @@ func (p *pairwise) task(s *pairwiseScratch, from, to int) {
 	whole := n / lanes * lanes
 	for q := 0; q < p.queries; q += lanes {
 		some := min(lanes, p.queries-q)
-		to := at(p.dst, q*p.rows.count+from)
-		asm.Transpose(p.rows.level, to, p.rows.count, at(s.products, q), pitch, whole, some)
+		asm.Transpose(p.rows.level, at(p.dst, q*p.rows.count+from), p.rows.count, at(s.products, q), pitch, whole, some)
 		if whole < n {
 			asm.Transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*pitch+q), pitch, n-whole, some)
 		}
 	}
 	for q := range p.queries {
-		to := p.dst[q*p.rows.count+from:][:n]
-		copy(to[whole:], s.last[q*lanes:])
-		p.scaleProducts(to, q, from)
+		products := p.dst[q*p.rows.count+from:][:n]
+		copy(products[whole:], s.last[q*lanes:])
+		p.scaleProducts(products, q, from)
 	}
 }
 

@@ -30,9 +30,6 @@ type schedule struct {
 	cause         any
 }
 
-// taskShare is how much of the work one task should be at most, as a part of a worker's.
-const taskShare = 1. / 8
-
 // slot holds the keys of a group, packed block by block when a tile first needs them: the memory they
 // come from is then read while others compute, and blocks that nobody sees are not read at all.
 type slot struct {
@@ -85,7 +82,7 @@ func (p *Plan) prepare() {
 	p.eachStrided(func(d strides) { tiles, largest = max(tiles, d.tiles()), max(largest, d.rows(p.group)) })
 
 	wanted := p.workerCount(maxInt)
-	most := work * taskShare / float64(wanted) // of a task
+	most := work / tasksEach / float64(wanted) // of a task
 	splittable := wanted > 1 && p.changes.output == nil
 	split, partial := 0, 0
 	s.groups, s.tasks = len(p.sequences)*shape.KVHeads, 0

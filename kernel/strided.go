@@ -166,8 +166,9 @@ func (d *stridedTile) look(from int) (most int) {
 	return most
 }
 
-// in is what is seen of a class.
+// in is what is seen of a class, and row where its first key and value are gathered.
 func (d *stridedTile) in(class int) *spanOfClass { return &d.span[class-d.class] }
+func (d *stridedTile) row(class int) int         { return (class - d.class) * d.keys() }
 
 // column is that of a class and head.
 func (d *stridedTile) column(class, head int) int {
@@ -274,7 +275,8 @@ func (w *worker) gather() {
 				c++
 				continue
 			}
-			j, row := t.seq.key0+n*d.stride+d.class+c, c*d.keys()+n-s.first
+			class := d.class + c
+			j, row := t.seq.key0+n*d.stride+class, d.row(class)+n-s.first
 			asm.ScaleRows(w.level, at(d.k, row*w.dimPitch), d.keys()*w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j), t.t.k.Stride[2], run, w.dim, 1)
 			asm.ScaleRows(w.level, at(d.v, row*w.valuePitch), d.keys()*w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j), t.t.v.Stride[2], run, w.valueDim, 1)
 			c += run
@@ -287,7 +289,7 @@ func (w *worker) farScores(class, rows int) {
 	d, s, column := &w.far, w.far.in(class), w.far.column(class, 0)
 	for head := range w.group {
 		c := column/classRows + head
-		w.product(at(d.s, c*classRows), d.columns, at(d.k, (class-d.class)*d.keys()*w.dimPitch), w.dimPitch,
+		w.product(at(d.s, c*classRows), d.columns, at(d.k, d.row(class)*w.dimPitch), w.dimPitch,
 			at(d.q, c/2*panel*w.dim+c%2*lanes), w.dim, s.most, classRows, nil)
 	}
 	for x, seen := range s.seen {
@@ -334,7 +336,7 @@ func (w *worker) farValues(class int) {
 			}
 			if seen > 0 {
 				asm.ScaleAdd(w.level, at(w.state.o, d.local(x, class, head)*w.valuePitch), d.width*w.group*w.valuePitch, n, w.valuePitch,
-					at(d.alpha, c+x), at(d.s, c+x), d.columns, at(d.v, (class-d.class)*d.keys()*w.valuePitch), w.valuePitch, seen)
+					at(d.alpha, c+x), at(d.s, c+x), d.columns, at(d.v, d.row(class)*w.valuePitch), w.valuePitch, seen)
 			}
 			for end := x + n; x < end; x++ {
 				if seen == 0 {

@@ -319,10 +319,7 @@ func (w *worker) span(t *tile, span, first, end int) {
 		}
 		w.block(t, b)
 	}
-	if w.untouched {
-		w.untouched = false
-		clear(w.state.o[:rows*w.valuePitch])
-	}
+	w.touch(rows)
 	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
 }
 
@@ -441,12 +438,10 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
-	if rows*depth <= callWork/panel { // nearly always
-		ahead := offset(b, max(depth-1, 0)*panel)
-		asm.Product(w.level, c, cStride, a, aStride, b, depth, rows, cols, alpha, w.errand(rows, depth, ahead))
-		return
+	most := rows
+	if rows*depth > callWork/panel { // seldom
+		most = max(callWork/(panel*min(depth, maxDepth))/rowTile*rowTile, rowTile)
 	}
-	most := max(callWork/(panel*max(min(depth, maxDepth), 1))/rowTile*rowTile, rowTile)
 	panelAhead := offset(b, max(depth-1, 0)*panel) // its last row: the panel behind it may be another's memory, or nobody's
 	for row := 0; row < rows; row += most {
 		n, from, scale := min(most, rows-row), 0, alpha

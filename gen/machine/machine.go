@@ -905,6 +905,13 @@ func (m *Machine) Arg(name string) Word {
 	return w
 }
 
+// ArgFloats returns an argument that counts float32, in bytes.
+func (m *Machine) ArgFloats(name string) Word {
+	w := m.Arg(name)
+	m.Floats(w)
+	return w
+}
+
 // ArgSplat loads a float32 parameter into every lane of one register.
 func (m *Machine) ArgSplat(name string) Value {
 	v := m.Native("%s", name)
@@ -1079,13 +1086,6 @@ func (r Rows) At(row, disp int) Addr {
 func (m *Machine) Advance(r Rows, bytes int) {
 	for _, p := range r.pointers {
 		m.AddImm(p, bytes)
-	}
-}
-
-// AdvanceBy moves all rows forward by a number of bytes.
-func (m *Machine) AdvanceBy(r Rows, bytes Word) {
-	for _, p := range r.pointers {
-		m.AddWord(p, bytes)
 	}
 }
 
