@@ -402,8 +402,8 @@ chains_end_2:
 	VZEROUPPER
 	RET
 
-// func productAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32)
-TEXT ·productAVX2(SB), NOSPLIT, $0-80
+// func productAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32, nextStride int)
+TEXT ·productAVX2(SB), NOSPLIT, $0-88
 	MOVQ c+0(FP), AX // c
 	MOVQ b+32(FP), CX // b
 	MOVQ cols+56(FP), DX // cols
@@ -670,7 +670,7 @@ depth_11:
 	ADDQ         $+32, R10 // a0 += 32
 	ADDQ         $+32, R11 // a3 += 32
 	ADDQ         $+1024, R12 // b_k += 1024
-	ADDQ         $+128, BX // next += 128
+	ADDQ         nextStride+80(FP), BX // next += nextStride
 	SUBQ         $+8, R13 // depth += -8
 	CMPQ         R13, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
@@ -810,8 +810,8 @@ end_18:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_20 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_20 // depth < 8
 
 depth_19:
 	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
@@ -883,13 +883,82 @@ depth_19:
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_19 // depth >= 4
+	VMOVUPS      512(R12), Y10 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R12), Y11 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y12 // a[0][4] = a[0][4]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y12 // a[1][4] = a[1][4]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*2), Y12 // a[2][4] = a[2][4]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11), Y12 // a[3][4] = a[3][4]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11)(R9*1), Y12 // a[4][4] = a[4][4]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R12), Y10 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R12), Y11 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y12 // a[0][5] = a[0][5]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y12 // a[1][5] = a[1][5]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*2), Y12 // a[2][5] = a[2][5]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11), Y12 // a[3][5] = a[3][5]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11)(R9*1), Y12 // a[4][5] = a[4][5]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R12), Y10 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R12), Y11 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y12 // a[0][6] = a[0][6]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y12 // a[1][6] = a[1][6]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*2), Y12 // a[2][6] = a[2][6]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11), Y12 // a[3][6] = a[3][6]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11)(R9*1), Y12 // a[4][6] = a[4][6]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R12), Y10 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R12), Y11 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y12 // a[0][7] = a[0][7]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y12 // a[1][7] = a[1][7]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*2), Y12 // a[2][7] = a[2][7]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11), Y12 // a[3][7] = a[3][7]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11)(R9*1), Y12 // a[4][7] = a[4][7]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_19 // depth >= 8
 
 depth_end_20:
 	CMPQ R13, $+1 // depth < 1
@@ -1012,8 +1081,8 @@ end_26:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_28 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_28 // depth < 8
 
 depth_27:
 	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
@@ -1073,13 +1142,70 @@ depth_27:
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_27 // depth >= 4
+	VMOVUPS      512(R12), Y8 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R12), Y9 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y10 // a[0][4] = a[0][4]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y10 // a[1][4] = a[1][4]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*2), Y10 // a[2][4] = a[2][4]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R11), Y10 // a[3][4] = a[3][4]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R12), Y8 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R12), Y9 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y10 // a[0][5] = a[0][5]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y10 // a[1][5] = a[1][5]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*2), Y10 // a[2][5] = a[2][5]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R11), Y10 // a[3][5] = a[3][5]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R12), Y8 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R12), Y9 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y10 // a[0][6] = a[0][6]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y10 // a[1][6] = a[1][6]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*2), Y10 // a[2][6] = a[2][6]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R11), Y10 // a[3][6] = a[3][6]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R12), Y8 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R12), Y9 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y10 // a[0][7] = a[0][7]
+	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y10 // a[1][7] = a[1][7]
+	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*2), Y10 // a[2][7] = a[2][7]
+	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R11), Y10 // a[3][7] = a[3][7]
+	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_27 // depth >= 8
 
 depth_end_28:
 	CMPQ R13, $+1 // depth < 1
@@ -1182,8 +1308,8 @@ end_34:
 	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_36 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_36 // depth < 8
 
 depth_35:
 	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
@@ -1231,12 +1357,57 @@ depth_35:
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_35 // depth >= 4
+	VMOVUPS      512(R11), Y6 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R11), Y7 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y8 // a[0][4] = a[0][4]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y8 // a[1][4] = a[1][4]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*2), Y8 // a[2][4] = a[2][4]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R11), Y6 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R11), Y7 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y8 // a[0][5] = a[0][5]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y8 // a[1][5] = a[1][5]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*2), Y8 // a[2][5] = a[2][5]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R11), Y6 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R11), Y7 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y8 // a[0][6] = a[0][6]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y8 // a[1][6] = a[1][6]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*2), Y8 // a[2][6] = a[2][6]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R11), Y6 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R11), Y7 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y8 // a[0][7] = a[0][7]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y8 // a[1][7] = a[1][7]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*2), Y8 // a[2][7] = a[2][7]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_35 // depth >= 8
 
 depth_end_36:
 	CMPQ R12, $+1 // depth < 1
@@ -1326,8 +1497,8 @@ end_42:
 	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_44 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_44 // depth < 8
 
 depth_43:
 	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
@@ -1363,12 +1534,45 @@ depth_43:
 	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_43 // depth >= 4
+	VMOVUPS      512(R11), Y4 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R11), Y5 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R10), Y6 // a[0][4] = a[0][4]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R10)(R9*1), Y6 // a[1][4] = a[1][4]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R11), Y4 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R11), Y5 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R10), Y6 // a[0][5] = a[0][5]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R10)(R9*1), Y6 // a[1][5] = a[1][5]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R11), Y4 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R11), Y5 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R10), Y6 // a[0][6] = a[0][6]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R10)(R9*1), Y6 // a[1][6] = a[1][6]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R11), Y4 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R11), Y5 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R10), Y6 // a[0][7] = a[0][7]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R10)(R9*1), Y6 // a[1][7] = a[1][7]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_43 // depth >= 8
 
 depth_end_44:
 	CMPQ R12, $+1 // depth < 1
@@ -1439,8 +1643,8 @@ end_48:
 	MOVQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_50 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_50 // depth < 8
 
 depth_49:
 	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
@@ -1464,12 +1668,33 @@ depth_49:
 	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	ADDQ         $+16, R9 // a0 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
-	JGE          depth_49 // depth >= 4
+	VMOVUPS      512(R10), Y2 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R10), Y3 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y4 // a[0][4] = a[0][4]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R10), Y2 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R10), Y3 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y4 // a[0][5] = a[0][5]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R10), Y2 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R10), Y3 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y4 // a[0][6] = a[0][6]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R10), Y2 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R10), Y3 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y4 // a[0][7] = a[0][7]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_49 // depth >= 8
 
 depth_end_50:
 	CMPQ R11, $+1 // depth < 1
@@ -8794,8 +9019,8 @@ end_4:
 	MOVQ AX, DI // rows of a
 	MOVQ depth+40(FP), R9 // depth
 	MOVQ CX, R8 // b_k = b
-	CMPQ R9, $+4 // depth < 4
-	JLT  depth_end_6 // depth < 4
+	CMPQ R9, $+8 // depth < 8
+	JLT  depth_end_6 // depth < 8
 
 depth_5:
 	VMOVUPS      (R8), Y8 // B[0][0] = b_k[0], lanes 0..7
@@ -8862,11 +9087,75 @@ depth_5:
 	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
 	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][3] * B[3][1], lanes 8..15
-	ADDQ         $+16, DI // a0 += 16
-	ADDQ         $+512, R8 // b_k += 512
-	SUBQ         $+4, R9 // depth += -4
-	CMPQ         R9, $+4 // depth >= 4
-	JGE          depth_5 // depth >= 4
+	VMOVUPS      512(R8), Y8 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R8), Y9 // B[4][0] = b_k[128], lanes 8..15
+	PREFETCHT1   8704(R8) // prefetch b_k[2176]
+	VMOVUPS      576(R8), Y10 // B[4][1] = b_k[144], lanes 0..7
+	VMOVUPS      608(R8), Y11 // B[4][1] = b_k[144], lanes 8..15
+	PREFETCHT1   8768(R8) // prefetch b_k[2192]
+	VBROADCASTSS 16(DI), Y12 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(DI)(SI*1), Y13 // A[1][4] = a[1][4]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][4] * B[4][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][4] * B[4][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][4] * B[4][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][4] * B[4][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][4] * B[4][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][4] * B[4][1], lanes 8..15
+	VMOVUPS      640(R8), Y8 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R8), Y9 // B[5][0] = b_k[160], lanes 8..15
+	PREFETCHT1   8832(R8) // prefetch b_k[2208]
+	VMOVUPS      704(R8), Y10 // B[5][1] = b_k[176], lanes 0..7
+	VMOVUPS      736(R8), Y11 // B[5][1] = b_k[176], lanes 8..15
+	PREFETCHT1   8896(R8) // prefetch b_k[2224]
+	VBROADCASTSS 20(DI), Y12 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(DI)(SI*1), Y13 // A[1][5] = a[1][5]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][5] * B[5][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][5] * B[5][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][5] * B[5][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][5] * B[5][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][5] * B[5][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][5] * B[5][1], lanes 8..15
+	VMOVUPS      768(R8), Y8 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R8), Y9 // B[6][0] = b_k[192], lanes 8..15
+	PREFETCHT1   8960(R8) // prefetch b_k[2240]
+	VMOVUPS      832(R8), Y10 // B[6][1] = b_k[208], lanes 0..7
+	VMOVUPS      864(R8), Y11 // B[6][1] = b_k[208], lanes 8..15
+	PREFETCHT1   9024(R8) // prefetch b_k[2256]
+	VBROADCASTSS 24(DI), Y12 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(DI)(SI*1), Y13 // A[1][6] = a[1][6]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][6] * B[6][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][6] * B[6][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][6] * B[6][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][6] * B[6][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][6] * B[6][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][6] * B[6][1], lanes 8..15
+	VMOVUPS      896(R8), Y8 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R8), Y9 // B[7][0] = b_k[224], lanes 8..15
+	PREFETCHT1   9088(R8) // prefetch b_k[2272]
+	VMOVUPS      960(R8), Y10 // B[7][1] = b_k[240], lanes 0..7
+	VMOVUPS      992(R8), Y11 // B[7][1] = b_k[240], lanes 8..15
+	PREFETCHT1   9152(R8) // prefetch b_k[2288]
+	VBROADCASTSS 28(DI), Y12 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(DI)(SI*1), Y13 // A[1][7] = a[1][7]
+	VFMADD231PS  Y12, Y8, Y0 // C[0][0] += A[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y12, Y9, Y1 // C[0][0] += A[0][7] * B[7][0], lanes 8..15
+	VFMADD231PS  Y13, Y8, Y4 // C[1][0] += A[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y13, Y9, Y5 // C[1][0] += A[1][7] * B[7][0], lanes 8..15
+	VFMADD231PS  Y12, Y10, Y2 // C[0][1] += A[0][7] * B[7][1], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[0][1] += A[0][7] * B[7][1], lanes 8..15
+	VFMADD231PS  Y13, Y10, Y6 // C[1][1] += A[1][7] * B[7][1], lanes 0..7
+	VFMADD231PS  Y13, Y11, Y7 // C[1][1] += A[1][7] * B[7][1], lanes 8..15
+	ADDQ         $+32, DI // a0 += 32
+	ADDQ         $+1024, R8 // b_k += 1024
+	SUBQ         $+8, R9 // depth += -8
+	CMPQ         R9, $+8 // depth >= 8
+	JGE          depth_5 // depth >= 8
 
 depth_end_6:
 	CMPQ R9, $+1 // depth < 1
@@ -8960,8 +9249,8 @@ end_12:
 	MOVQ AX, SI // rows of a
 	MOVQ depth+40(FP), R8 // depth
 	MOVQ CX, DI // b_k = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_14 // depth < 4
+	CMPQ R8, $+8 // depth < 8
+	JLT  depth_end_14 // depth < 8
 
 depth_13:
 	VMOVUPS      (DI), Y4 // B[0][0] = b_k[0], lanes 0..7
@@ -9008,11 +9297,55 @@ depth_13:
 	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][3] * B[3][0], lanes 8..15
 	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][3] * B[3][1], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][3] * B[3][1], lanes 8..15
-	ADDQ         $+16, SI // a0 += 16
-	ADDQ         $+512, DI // b_k += 512
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_13 // depth >= 4
+	VMOVUPS      512(DI), Y4 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(DI), Y5 // B[4][0] = b_k[128], lanes 8..15
+	PREFETCHT1   2560(DI) // prefetch b_k[640]
+	VMOVUPS      576(DI), Y6 // B[4][1] = b_k[144], lanes 0..7
+	VMOVUPS      608(DI), Y7 // B[4][1] = b_k[144], lanes 8..15
+	PREFETCHT1   2624(DI) // prefetch b_k[656]
+	VBROADCASTSS 16(SI), Y8 // A[0][4] = a[0][4]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][4] * B[4][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][4] * B[4][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][4] * B[4][1], lanes 8..15
+	VMOVUPS      640(DI), Y4 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(DI), Y5 // B[5][0] = b_k[160], lanes 8..15
+	PREFETCHT1   2688(DI) // prefetch b_k[672]
+	VMOVUPS      704(DI), Y6 // B[5][1] = b_k[176], lanes 0..7
+	VMOVUPS      736(DI), Y7 // B[5][1] = b_k[176], lanes 8..15
+	PREFETCHT1   2752(DI) // prefetch b_k[688]
+	VBROADCASTSS 20(SI), Y8 // A[0][5] = a[0][5]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][5] * B[5][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][5] * B[5][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][5] * B[5][1], lanes 8..15
+	VMOVUPS      768(DI), Y4 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(DI), Y5 // B[6][0] = b_k[192], lanes 8..15
+	PREFETCHT1   2816(DI) // prefetch b_k[704]
+	VMOVUPS      832(DI), Y6 // B[6][1] = b_k[208], lanes 0..7
+	VMOVUPS      864(DI), Y7 // B[6][1] = b_k[208], lanes 8..15
+	PREFETCHT1   2880(DI) // prefetch b_k[720]
+	VBROADCASTSS 24(SI), Y8 // A[0][6] = a[0][6]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][6] * B[6][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][6] * B[6][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][6] * B[6][1], lanes 8..15
+	VMOVUPS      896(DI), Y4 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(DI), Y5 // B[7][0] = b_k[224], lanes 8..15
+	PREFETCHT1   2944(DI) // prefetch b_k[736]
+	VMOVUPS      960(DI), Y6 // B[7][1] = b_k[240], lanes 0..7
+	VMOVUPS      992(DI), Y7 // B[7][1] = b_k[240], lanes 8..15
+	PREFETCHT1   3008(DI) // prefetch b_k[752]
+	VBROADCASTSS 28(SI), Y8 // A[0][7] = a[0][7]
+	VFMADD231PS  Y8, Y4, Y0 // C[0][0] += A[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y8, Y5, Y1 // C[0][0] += A[0][7] * B[7][0], lanes 8..15
+	VFMADD231PS  Y8, Y6, Y2 // C[0][1] += A[0][7] * B[7][1], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[0][1] += A[0][7] * B[7][1], lanes 8..15
+	ADDQ         $+32, SI // a0 += 32
+	ADDQ         $+1024, DI // b_k += 1024
+	SUBQ         $+8, R8 // depth += -8
+	CMPQ         R8, $+8 // depth >= 8
+	JGE          depth_13 // depth >= 8
 
 depth_end_14:
 	CMPQ R8, $+1 // depth < 1

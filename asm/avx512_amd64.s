@@ -268,8 +268,8 @@ chains_end_2:
 	VZEROUPPER
 	RET
 
-// func productAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32)
-TEXT ·productAVX512(SB), NOSPLIT, $0-80
+// func productAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32, nextStride int)
+TEXT ·productAVX512(SB), NOSPLIT, $0-88
 	MOVQ c+0(FP), AX // c
 	MOVQ b+32(FP), CX // b
 	MOVQ cols+56(FP), DX // cols
@@ -733,7 +733,7 @@ depth_11:
 	ADDQ         $+32, R12 // a6 += 32
 	ADDQ         $+32, R13 // a9 += 32
 	ADDQ         $+1024, R14 // b_k += 1024
-	ADDQ         $+192, BX // next += 192
+	ADDQ         nextStride+80(FP), BX // next += nextStride
 	SUBQ         $+8, R15 // depth += -8
 	CMPQ         R15, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
@@ -963,8 +963,8 @@ end_18:
 	ADDQ R9, R13 // rows of a
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+4 // depth < 4
-	JLT  depth_end_20 // depth < 4
+	CMPQ R15, $+8 // depth < 8
+	JLT  depth_end_20 // depth < 8
 
 depth_19:
 	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
@@ -1108,15 +1108,157 @@ depth_19:
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+16, R13 // a9 += 16
-	ADDQ         $+512, R14 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R15 // depth += -4
-	CMPQ         R15, $+4 // depth >= 4
-	JGE          depth_19 // depth >= 4
+	VMOVUPS      512(R14), Z22 // B[4][0] = b_k[128]
+	VMOVUPS      576(R14), Z23 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z24 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z25 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z26 // A[2][4] = a[2][4]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z24 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z25 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R11)(R9*2), Z26 // A[5][4] = a[5][4]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z24 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R12)(R9*1), Z25 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R12)(R9*2), Z26 // A[8][4] = a[8][4]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][4] * B[4][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][4] * B[4][1]
+	VBROADCASTSS 16(R13), Z24 // A[9][4] = a[9][4]
+	VBROADCASTSS 16(R13)(R9*1), Z25 // A[10][4] = a[10][4]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][4] * B[4][0]
+	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][4] * B[4][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][4] * B[4][1]
+	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][4] * B[4][1]
+	VMOVUPS      640(R14), Z22 // B[5][0] = b_k[160]
+	VMOVUPS      704(R14), Z23 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z24 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z25 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z26 // A[2][5] = a[2][5]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z24 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z25 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R11)(R9*2), Z26 // A[5][5] = a[5][5]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z24 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R12)(R9*1), Z25 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R12)(R9*2), Z26 // A[8][5] = a[8][5]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][5] * B[5][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][5] * B[5][1]
+	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][5] * B[5][1]
+	VBROADCASTSS 20(R13), Z24 // A[9][5] = a[9][5]
+	VBROADCASTSS 20(R13)(R9*1), Z25 // A[10][5] = a[10][5]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][5] * B[5][0]
+	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][5] * B[5][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][5] * B[5][1]
+	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R14), Z22 // B[6][0] = b_k[192]
+	VMOVUPS      832(R14), Z23 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z24 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z25 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z26 // A[2][6] = a[2][6]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z24 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z25 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R11)(R9*2), Z26 // A[5][6] = a[5][6]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z24 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R12)(R9*1), Z25 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R12)(R9*2), Z26 // A[8][6] = a[8][6]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][6] * B[6][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][6] * B[6][1]
+	VBROADCASTSS 24(R13), Z24 // A[9][6] = a[9][6]
+	VBROADCASTSS 24(R13)(R9*1), Z25 // A[10][6] = a[10][6]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][6] * B[6][0]
+	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][6] * B[6][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][6] * B[6][1]
+	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][6] * B[6][1]
+	VMOVUPS      896(R14), Z22 // B[7][0] = b_k[224]
+	VMOVUPS      960(R14), Z23 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z24 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z25 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z26 // A[2][7] = a[2][7]
+	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z24 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z25 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R11)(R9*2), Z26 // A[5][7] = a[5][7]
+	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z24 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R12)(R9*1), Z25 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R12)(R9*2), Z26 // A[8][7] = a[8][7]
+	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][7] * B[7][0]
+	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][7] * B[7][1]
+	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][7] * B[7][1]
+	VBROADCASTSS 28(R13), Z24 // A[9][7] = a[9][7]
+	VBROADCASTSS 28(R13)(R9*1), Z25 // A[10][7] = a[10][7]
+	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][7] * B[7][0]
+	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][7] * B[7][0]
+	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][7] * B[7][1]
+	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+32, R13 // a9 += 32
+	ADDQ         $+1024, R14 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R15 // depth += -8
+	CMPQ         R15, $+8 // depth >= 8
+	JGE          depth_19 // depth >= 8
 
 depth_end_20:
 	CMPQ R15, $+1 // depth < 1
@@ -1333,8 +1475,8 @@ end_26:
 	ADDQ R9, R13 // rows of a
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+4 // depth < 4
-	JLT  depth_end_28 // depth < 4
+	CMPQ R15, $+8 // depth < 8
+	JLT  depth_end_28 // depth < 8
 
 depth_27:
 	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
@@ -1466,15 +1608,145 @@ depth_27:
 	VBROADCASTSS 12(R13), Z22 // A[9][3] = a[9][3]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+16, R13 // a9 += 16
-	ADDQ         $+512, R14 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R15 // depth += -4
-	CMPQ         R15, $+4 // depth >= 4
-	JGE          depth_27 // depth >= 4
+	VMOVUPS      512(R14), Z20 // B[4][0] = b_k[128]
+	VMOVUPS      576(R14), Z21 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z22 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z23 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z24 // A[2][4] = a[2][4]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z22 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z23 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R11)(R9*2), Z24 // A[5][4] = a[5][4]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z22 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R12)(R9*1), Z23 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R12)(R9*2), Z24 // A[8][4] = a[8][4]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][4] * B[4][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][4] * B[4][1]
+	VBROADCASTSS 16(R13), Z22 // A[9][4] = a[9][4]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][4] * B[4][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][4] * B[4][1]
+	VMOVUPS      640(R14), Z20 // B[5][0] = b_k[160]
+	VMOVUPS      704(R14), Z21 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z22 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z23 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z24 // A[2][5] = a[2][5]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z22 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z23 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R11)(R9*2), Z24 // A[5][5] = a[5][5]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z22 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R12)(R9*1), Z23 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R12)(R9*2), Z24 // A[8][5] = a[8][5]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][5] * B[5][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][5] * B[5][1]
+	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][5] * B[5][1]
+	VBROADCASTSS 20(R13), Z22 // A[9][5] = a[9][5]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][5] * B[5][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R14), Z20 // B[6][0] = b_k[192]
+	VMOVUPS      832(R14), Z21 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z22 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z23 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z24 // A[2][6] = a[2][6]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z22 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z23 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R11)(R9*2), Z24 // A[5][6] = a[5][6]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z22 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R12)(R9*1), Z23 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R12)(R9*2), Z24 // A[8][6] = a[8][6]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][6] * B[6][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][6] * B[6][1]
+	VBROADCASTSS 24(R13), Z22 // A[9][6] = a[9][6]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][6] * B[6][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][6] * B[6][1]
+	VMOVUPS      896(R14), Z20 // B[7][0] = b_k[224]
+	VMOVUPS      960(R14), Z21 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z22 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z23 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z24 // A[2][7] = a[2][7]
+	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z22 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z23 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R11)(R9*2), Z24 // A[5][7] = a[5][7]
+	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z22 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R12)(R9*1), Z23 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R12)(R9*2), Z24 // A[8][7] = a[8][7]
+	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][7] * B[7][0]
+	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][7] * B[7][1]
+	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][7] * B[7][1]
+	VBROADCASTSS 28(R13), Z22 // A[9][7] = a[9][7]
+	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][7] * B[7][0]
+	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+32, R13 // a9 += 32
+	ADDQ         $+1024, R14 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R15 // depth += -8
+	CMPQ         R15, $+8 // depth >= 8
+	JGE          depth_27 // depth >= 8
 
 depth_end_28:
 	CMPQ R15, $+1 // depth < 1
@@ -1671,8 +1943,8 @@ end_34:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_36 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_36 // depth < 8
 
 depth_35:
 	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
@@ -1792,14 +2064,132 @@ depth_35:
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+512, R13 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R14 // depth += -4
-	CMPQ         R14, $+4 // depth >= 4
-	JGE          depth_35 // depth >= 4
+	VMOVUPS      512(R13), Z18 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z19 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z20 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z21 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z22 // A[2][4] = a[2][4]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z20 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z21 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R11)(R9*2), Z22 // A[5][4] = a[5][4]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z20 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R12)(R9*1), Z21 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R12)(R9*2), Z22 // A[8][4] = a[8][4]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][4] * B[4][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][4] * B[4][1]
+	VMOVUPS      640(R13), Z18 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z19 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z20 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z21 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z22 // A[2][5] = a[2][5]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z20 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z21 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R11)(R9*2), Z22 // A[5][5] = a[5][5]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z20 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R12)(R9*1), Z21 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R12)(R9*2), Z22 // A[8][5] = a[8][5]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][5] * B[5][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][5] * B[5][1]
+	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R13), Z18 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z19 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z20 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z21 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z22 // A[2][6] = a[2][6]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z20 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z21 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R11)(R9*2), Z22 // A[5][6] = a[5][6]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z20 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R12)(R9*1), Z21 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R12)(R9*2), Z22 // A[8][6] = a[8][6]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][6] * B[6][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][6] * B[6][1]
+	VMOVUPS      896(R13), Z18 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z19 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z20 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z21 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z22 // A[2][7] = a[2][7]
+	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z20 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z21 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R11)(R9*2), Z22 // A[5][7] = a[5][7]
+	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z20 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R12)(R9*1), Z21 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R12)(R9*2), Z22 // A[8][7] = a[8][7]
+	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][7] * B[7][0]
+	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][7] * B[7][1]
+	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
+	JGE          depth_35 // depth >= 8
 
 depth_end_36:
 	CMPQ R14, $+1 // depth < 1
@@ -1979,8 +2369,8 @@ end_42:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_44 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_44 // depth < 8
 
 depth_43:
 	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
@@ -2088,14 +2478,120 @@ depth_43:
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+512, R13 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R14 // depth += -4
-	CMPQ         R14, $+4 // depth >= 4
-	JGE          depth_43 // depth >= 4
+	VMOVUPS      512(R13), Z16 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z17 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z18 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z19 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z20 // A[2][4] = a[2][4]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z18 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z19 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R11)(R9*2), Z20 // A[5][4] = a[5][4]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z18 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R12)(R9*1), Z19 // A[7][4] = a[7][4]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VMOVUPS      640(R13), Z16 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z17 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z18 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z19 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z20 // A[2][5] = a[2][5]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z18 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z19 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R11)(R9*2), Z20 // A[5][5] = a[5][5]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z18 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R12)(R9*1), Z19 // A[7][5] = a[7][5]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R13), Z16 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z17 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z18 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z19 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z20 // A[2][6] = a[2][6]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z18 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z19 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R11)(R9*2), Z20 // A[5][6] = a[5][6]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z18 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R12)(R9*1), Z19 // A[7][6] = a[7][6]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VMOVUPS      896(R13), Z16 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z17 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z18 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z19 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z20 // A[2][7] = a[2][7]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z18 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z19 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R11)(R9*2), Z20 // A[5][7] = a[5][7]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z18 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R12)(R9*1), Z19 // A[7][7] = a[7][7]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
+	JGE          depth_43 // depth >= 8
 
 depth_end_44:
 	CMPQ R14, $+1 // depth < 1
@@ -2259,8 +2755,8 @@ end_50:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_52 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_52 // depth < 8
 
 depth_51:
 	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
@@ -2356,14 +2852,108 @@ depth_51:
 	VBROADCASTSS 12(R12), Z16 // A[6][3] = a[6][3]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+16, R12 // a6 += 16
-	ADDQ         $+512, R13 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R14 // depth += -4
-	CMPQ         R14, $+4 // depth >= 4
-	JGE          depth_51 // depth >= 4
+	VMOVUPS      512(R13), Z14 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z15 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z16 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z17 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z18 // A[2][4] = a[2][4]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z16 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z17 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R11)(R9*2), Z18 // A[5][4] = a[5][4]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R12), Z16 // A[6][4] = a[6][4]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VMOVUPS      640(R13), Z14 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z15 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z16 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z17 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z18 // A[2][5] = a[2][5]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z16 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z17 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R11)(R9*2), Z18 // A[5][5] = a[5][5]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R12), Z16 // A[6][5] = a[6][5]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R13), Z14 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z15 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z16 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z17 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z18 // A[2][6] = a[2][6]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z16 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z17 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R11)(R9*2), Z18 // A[5][6] = a[5][6]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R12), Z16 // A[6][6] = a[6][6]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VMOVUPS      896(R13), Z14 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z15 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z16 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z17 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z18 // A[2][7] = a[2][7]
+	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z16 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z17 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R11)(R9*2), Z18 // A[5][7] = a[5][7]
+	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R12), Z16 // A[6][7] = a[6][7]
+	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+32, R12 // a6 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
+	JGE          depth_51 // depth >= 8
 
 depth_end_52:
 	CMPQ R14, $+1 // depth < 1
@@ -2519,8 +3109,8 @@ end_58:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_60 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_60 // depth < 8
 
 depth_59:
 	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
@@ -2604,13 +3194,95 @@ depth_59:
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_59 // depth >= 4
+	VMOVUPS      512(R12), Z12 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z13 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z14 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z15 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z16 // A[2][4] = a[2][4]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z14 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z15 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R11)(R9*2), Z16 // A[5][4] = a[5][4]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VMOVUPS      640(R12), Z12 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z13 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z14 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z15 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z16 // A[2][5] = a[2][5]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z14 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z15 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R11)(R9*2), Z16 // A[5][5] = a[5][5]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R12), Z12 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z13 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z14 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z15 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z16 // A[2][6] = a[2][6]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z14 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z15 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R11)(R9*2), Z16 // A[5][6] = a[5][6]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VMOVUPS      896(R12), Z12 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z13 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z14 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z15 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z16 // A[2][7] = a[2][7]
+	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z14 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z15 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R11)(R9*2), Z16 // A[5][7] = a[5][7]
+	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_59 // depth >= 8
 
 depth_end_60:
 	CMPQ R13, $+1 // depth < 1
@@ -2747,8 +3419,8 @@ end_66:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_68 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_68 // depth < 8
 
 depth_67:
 	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
@@ -2820,13 +3492,83 @@ depth_67:
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_67 // depth >= 4
+	VMOVUPS      512(R12), Z10 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z11 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z12 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z13 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z14 // A[2][4] = a[2][4]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z12 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R11)(R9*1), Z13 // A[4][4] = a[4][4]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VMOVUPS      640(R12), Z10 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z11 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z12 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z13 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z14 // A[2][5] = a[2][5]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z12 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R11)(R9*1), Z13 // A[4][5] = a[4][5]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R12), Z10 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z11 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z12 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z13 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z14 // A[2][6] = a[2][6]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z12 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R11)(R9*1), Z13 // A[4][6] = a[4][6]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VMOVUPS      896(R12), Z10 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z11 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z12 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z13 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z14 // A[2][7] = a[2][7]
+	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z12 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R11)(R9*1), Z13 // A[4][7] = a[4][7]
+	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_67 // depth >= 8
 
 depth_end_68:
 	CMPQ R13, $+1 // depth < 1
@@ -2949,8 +3691,8 @@ end_74:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_76 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_76 // depth < 8
 
 depth_75:
 	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
@@ -3010,13 +3752,71 @@ depth_75:
 	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+16, R11 // a3 += 16
-	ADDQ         $+512, R12 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R13 // depth += -4
-	CMPQ         R13, $+4 // depth >= 4
-	JGE          depth_75 // depth >= 4
+	VMOVUPS      512(R12), Z8 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z9 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z10 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z11 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z12 // A[2][4] = a[2][4]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R11), Z10 // A[3][4] = a[3][4]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VMOVUPS      640(R12), Z8 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z9 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z10 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z11 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z12 // A[2][5] = a[2][5]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R11), Z10 // A[3][5] = a[3][5]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R12), Z8 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z9 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z10 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z11 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z12 // A[2][6] = a[2][6]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R11), Z10 // A[3][6] = a[3][6]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VMOVUPS      896(R12), Z8 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z9 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z10 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z11 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z12 // A[2][7] = a[2][7]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R11), Z10 // A[3][7] = a[3][7]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+32, R11 // a3 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_75 // depth >= 8
 
 depth_end_76:
 	CMPQ R13, $+1 // depth < 1
@@ -3119,8 +3919,8 @@ end_82:
 	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_84 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_84 // depth < 8
 
 depth_83:
 	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
@@ -3168,12 +3968,58 @@ depth_83:
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_83 // depth >= 4
+	VMOVUPS      512(R11), Z6 // B[4][0] = b_k[128]
+	VMOVUPS      576(R11), Z7 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z8 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z9 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R10)(R9*2), Z10 // A[2][4] = a[2][4]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VMOVUPS      640(R11), Z6 // B[5][0] = b_k[160]
+	VMOVUPS      704(R11), Z7 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z8 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z9 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R10)(R9*2), Z10 // A[2][5] = a[2][5]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R11), Z6 // B[6][0] = b_k[192]
+	VMOVUPS      832(R11), Z7 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z8 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z9 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R10)(R9*2), Z10 // A[2][6] = a[2][6]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VMOVUPS      896(R11), Z6 // B[7][0] = b_k[224]
+	VMOVUPS      960(R11), Z7 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z8 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z9 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R10)(R9*2), Z10 // A[2][7] = a[2][7]
+	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_83 // depth >= 8
 
 depth_end_84:
 	CMPQ R12, $+1 // depth < 1
@@ -3263,8 +4109,8 @@ end_90:
 	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_92 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_92 // depth < 8
 
 depth_91:
 	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
@@ -3300,12 +4146,46 @@ depth_91:
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         $+16, R10 // a0 += 16
-	ADDQ         $+512, R11 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R12 // depth += -4
-	CMPQ         R12, $+4 // depth >= 4
-	JGE          depth_91 // depth >= 4
+	VMOVUPS      512(R11), Z4 // B[4][0] = b_k[128]
+	VMOVUPS      576(R11), Z5 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R10), Z6 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R10)(R9*1), Z7 // A[1][4] = a[1][4]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VMOVUPS      640(R11), Z4 // B[5][0] = b_k[160]
+	VMOVUPS      704(R11), Z5 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R10), Z6 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R10)(R9*1), Z7 // A[1][5] = a[1][5]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R11), Z4 // B[6][0] = b_k[192]
+	VMOVUPS      832(R11), Z5 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R10), Z6 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R10)(R9*1), Z7 // A[1][6] = a[1][6]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VMOVUPS      896(R11), Z4 // B[7][0] = b_k[224]
+	VMOVUPS      960(R11), Z5 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R10), Z6 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R10)(R9*1), Z7 // A[1][7] = a[1][7]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R10 // a0 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_91 // depth >= 8
 
 depth_end_92:
 	CMPQ R12, $+1 // depth < 1
@@ -3376,8 +4256,8 @@ end_96:
 	MOVQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_98 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_98 // depth < 8
 
 depth_97:
 	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
@@ -3401,12 +4281,34 @@ depth_97:
 	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         $+16, R9 // a0 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	ADDQ         $+64, BX // next += 64
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
-	JGE          depth_97 // depth >= 4
+	VMOVUPS      512(R10), Z2 // B[4][0] = b_k[128]
+	VMOVUPS      576(R10), Z3 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z4 // A[0][4] = a[0][4]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VMOVUPS      640(R10), Z2 // B[5][0] = b_k[160]
+	VMOVUPS      704(R10), Z3 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z4 // A[0][5] = a[0][5]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R10), Z2 // B[6][0] = b_k[192]
+	VMOVUPS      832(R10), Z3 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z4 // A[0][6] = a[0][6]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VMOVUPS      896(R10), Z2 // B[7][0] = b_k[224]
+	VMOVUPS      960(R10), Z3 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z4 // A[0][7] = a[0][7]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_97 // depth >= 8
 
 depth_end_98:
 	CMPQ R11, $+1 // depth < 1
@@ -3685,7 +4587,7 @@ depth_111:
 	ADDQ             $+32, R12 // a6 += 32
 	ADDQ             $+32, R13 // a9 += 32
 	ADDQ             $+1024, R14 // b_k += 1024
-	ADDQ             $+192, BX // next += 192
+	ADDQ             nextStride+80(FP), BX // next += nextStride
 	SUBQ             $+8, R15 // depth += -8
 	CMPQ             R15, $+8 // depth >= 8
 	JGE              depth_111 // depth >= 8
@@ -3845,8 +4747,8 @@ end_118:
 	ADDQ R9, R13 // rows of a
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+4 // depth < 4
-	JLT  depth_end_120 // depth < 4
+	CMPQ R15, $+8 // depth < 8
+	JLT  depth_end_120 // depth < 8
 
 depth_119:
 	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
@@ -3898,15 +4800,65 @@ depth_119:
 	VFMADD231PS.BCST 12(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+16, R13 // a9 += 16
-	ADDQ             $+512, R14 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R15 // depth += -4
-	CMPQ             R15, $+4 // depth >= 4
-	JGE              depth_119 // depth >= 4
+	VMOVUPS          512(R14), Z11 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z11, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z11, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z11, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VFMADD231PS.BCST 16(R13), Z11, Z9 // C[9][0] += a[9][4] * B[4][0]
+	VFMADD231PS.BCST 16(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][4] * B[4][0]
+	VMOVUPS          640(R14), Z11 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z11, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z11, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z11, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][5] * B[5][0]
+	VFMADD231PS.BCST 20(R13), Z11, Z9 // C[9][0] += a[9][5] * B[5][0]
+	VFMADD231PS.BCST 20(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R14), Z11 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z11, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z11, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z11, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VFMADD231PS.BCST 24(R13), Z11, Z9 // C[9][0] += a[9][6] * B[6][0]
+	VFMADD231PS.BCST 24(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][6] * B[6][0]
+	VMOVUPS          896(R14), Z11 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z11, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z11, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z11, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][7] * B[7][0]
+	VFMADD231PS.BCST 28(R13), Z11, Z9 // C[9][0] += a[9][7] * B[7][0]
+	VFMADD231PS.BCST 28(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+32, R13 // a9 += 32
+	ADDQ             $+1024, R14 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R15 // depth += -8
+	CMPQ             R15, $+8 // depth >= 8
+	JGE              depth_119 // depth >= 8
 
 depth_end_120:
 	CMPQ R15, $+1 // depth < 1
@@ -4059,8 +5011,8 @@ end_126:
 	ADDQ R9, R13 // rows of a
 	MOVQ depth+40(FP), R15 // depth
 	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+4 // depth < 4
-	JLT  depth_end_128 // depth < 4
+	CMPQ R15, $+8 // depth < 8
+	JLT  depth_end_128 // depth < 8
 
 depth_127:
 	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
@@ -4108,15 +5060,61 @@ depth_127:
 	VFMADD231PS.BCST 12(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
 	VFMADD231PS.BCST 12(R13), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+16, R13 // a9 += 16
-	ADDQ             $+512, R14 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R15 // depth += -4
-	CMPQ             R15, $+4 // depth >= 4
-	JGE              depth_127 // depth >= 4
+	VMOVUPS          512(R14), Z10 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z10, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z10, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z10, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VFMADD231PS.BCST 16(R13), Z10, Z9 // C[9][0] += a[9][4] * B[4][0]
+	VMOVUPS          640(R14), Z10 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z10, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z10, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z10, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][5] * B[5][0]
+	VFMADD231PS.BCST 20(R13), Z10, Z9 // C[9][0] += a[9][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R14), Z10 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z10, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z10, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z10, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VFMADD231PS.BCST 24(R13), Z10, Z9 // C[9][0] += a[9][6] * B[6][0]
+	VMOVUPS          896(R14), Z10 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z10, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z10, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z10, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][7] * B[7][0]
+	VFMADD231PS.BCST 28(R13), Z10, Z9 // C[9][0] += a[9][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+32, R13 // a9 += 32
+	ADDQ             $+1024, R14 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R15 // depth += -8
+	CMPQ             R15, $+8 // depth >= 8
+	JGE              depth_127 // depth >= 8
 
 depth_end_128:
 	CMPQ R15, $+1 // depth < 1
@@ -4255,8 +5253,8 @@ end_134:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_136 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_136 // depth < 8
 
 depth_135:
 	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
@@ -4300,14 +5298,56 @@ depth_135:
 	VFMADD231PS.BCST 12(R12), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+512, R13 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R14 // depth += -4
-	CMPQ             R14, $+4 // depth >= 4
-	JGE              depth_135 // depth >= 4
+	VMOVUPS          512(R13), Z9 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z9, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z9, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z9, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VMOVUPS          640(R13), Z9 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z9, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z9, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z9, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R13), Z9 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z9, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z9, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z9, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VMOVUPS          896(R13), Z9 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z9, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z9, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z9, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_135 // depth >= 8
 
 depth_end_136:
 	CMPQ R14, $+1 // depth < 1
@@ -4435,8 +5475,8 @@ end_142:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_144 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_144 // depth < 8
 
 depth_143:
 	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
@@ -4476,14 +5516,52 @@ depth_143:
 	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+512, R13 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R14 // depth += -4
-	CMPQ             R14, $+4 // depth >= 4
-	JGE              depth_143 // depth >= 4
+	VMOVUPS          512(R13), Z8 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z8, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z8, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z8, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VMOVUPS          640(R13), Z8 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z8, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z8, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z8, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R13), Z8 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z8, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z8, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z8, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VMOVUPS          896(R13), Z8 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z8, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z8, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z8, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_143 // depth >= 8
 
 depth_end_144:
 	CMPQ R14, $+1 // depth < 1
@@ -4601,8 +5679,8 @@ end_150:
 	ADDQ R9, R12 // rows of a
 	MOVQ depth+40(FP), R14 // depth
 	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+4 // depth < 4
-	JLT  depth_end_152 // depth < 4
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_152 // depth < 8
 
 depth_151:
 	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
@@ -4638,14 +5716,48 @@ depth_151:
 	VFMADD231PS.BCST 12(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
 	VFMADD231PS.BCST 12(R12), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+16, R12 // a6 += 16
-	ADDQ             $+512, R13 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R14 // depth += -4
-	CMPQ             R14, $+4 // depth >= 4
-	JGE              depth_151 // depth >= 4
+	VMOVUPS          512(R13), Z7 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z7, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z7, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z7, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VMOVUPS          640(R13), Z7 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z7, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z7, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z7, Z6 // C[6][0] += a[6][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R13), Z7 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z7, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z7, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z7, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VMOVUPS          896(R13), Z7 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z7, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z7, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z7, Z6 // C[6][0] += a[6][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+32, R12 // a6 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_151 // depth >= 8
 
 depth_end_152:
 	CMPQ R14, $+1 // depth < 1
@@ -4761,8 +5873,8 @@ end_158:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_160 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_160 // depth < 8
 
 depth_159:
 	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
@@ -4794,13 +5906,43 @@ depth_159:
 	VFMADD231PS.BCST 12(R11), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+512, R12 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R13 // depth += -4
-	CMPQ             R13, $+4 // depth >= 4
-	JGE              depth_159 // depth >= 4
+	VMOVUPS          512(R12), Z6 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z6, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z6, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VMOVUPS          640(R12), Z6 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z6, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z6, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R12), Z6 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z6, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z6, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VMOVUPS          896(R12), Z6 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z6, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z6, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_159 // depth >= 8
 
 depth_end_160:
 	CMPQ R13, $+1 // depth < 1
@@ -4903,8 +6045,8 @@ end_166:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_168 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_168 // depth < 8
 
 depth_167:
 	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
@@ -4932,13 +6074,39 @@ depth_167:
 	VFMADD231PS.BCST 12(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+512, R12 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R13 // depth += -4
-	CMPQ             R13, $+4 // depth >= 4
-	JGE              depth_167 // depth >= 4
+	VMOVUPS          512(R12), Z5 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z5, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z5, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VMOVUPS          640(R12), Z5 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z5, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z5, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R12), Z5 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z5, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z5, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VMOVUPS          896(R12), Z5 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z5, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z5, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_167 // depth >= 8
 
 depth_end_168:
 	CMPQ R13, $+1 // depth < 1
@@ -5033,8 +6201,8 @@ end_174:
 	ADDQ R9, R11 // rows of a
 	MOVQ depth+40(FP), R13 // depth
 	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+4 // depth < 4
-	JLT  depth_end_176 // depth < 4
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_176 // depth < 8
 
 depth_175:
 	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
@@ -5058,13 +6226,35 @@ depth_175:
 	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
 	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+16, R11 // a3 += 16
-	ADDQ             $+512, R12 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R13 // depth += -4
-	CMPQ             R13, $+4 // depth >= 4
-	JGE              depth_175 // depth >= 4
+	VMOVUPS          512(R12), Z4 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z4, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z4, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VMOVUPS          640(R12), Z4 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z4, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z4, Z3 // C[3][0] += a[3][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R12), Z4 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z4, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z4, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VMOVUPS          896(R12), Z4 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z4, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z4, Z3 // C[3][0] += a[3][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+32, R11 // a3 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_175 // depth >= 8
 
 depth_end_176:
 	CMPQ R13, $+1 // depth < 1
@@ -5145,8 +6335,8 @@ end_182:
 	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_184 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_184 // depth < 8
 
 depth_183:
 	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
@@ -5166,12 +6356,30 @@ depth_183:
 	VFMADD231PS.BCST 12(R10), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+512, R11 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R12 // depth += -4
-	CMPQ             R12, $+4 // depth >= 4
-	JGE              depth_183 // depth >= 4
+	VMOVUPS          512(R11), Z3 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z3, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VMOVUPS          640(R11), Z3 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z3, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R11), Z3 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z3, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VMOVUPS          896(R11), Z3 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z3, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+1024, R11 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R12 // depth += -8
+	CMPQ             R12, $+8 // depth >= 8
+	JGE              depth_183 // depth >= 8
 
 depth_end_184:
 	CMPQ R12, $+1 // depth < 1
@@ -5245,8 +6453,8 @@ end_190:
 	MOVQ SI, R10 // rows of a
 	MOVQ depth+40(FP), R12 // depth
 	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+4 // depth < 4
-	JLT  depth_end_192 // depth < 4
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_192 // depth < 8
 
 depth_191:
 	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
@@ -5262,12 +6470,26 @@ depth_191:
 	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
 	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	ADDQ             $+16, R10 // a0 += 16
-	ADDQ             $+512, R11 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R12 // depth += -4
-	CMPQ             R12, $+4 // depth >= 4
-	JGE              depth_191 // depth >= 4
+	VMOVUPS          512(R11), Z2 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R10), Z2, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VMOVUPS          640(R11), Z2 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R10), Z2, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R11), Z2 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R10), Z2, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VMOVUPS          896(R11), Z2 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R10), Z2, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R10 // a0 += 32
+	ADDQ             $+1024, R11 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R12 // depth += -8
+	CMPQ             R12, $+8 // depth >= 8
+	JGE              depth_191 // depth >= 8
 
 depth_end_192:
 	CMPQ R12, $+1 // depth < 1
@@ -5328,8 +6550,8 @@ end_196:
 	MOVQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_198 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_198 // depth < 8
 
 depth_197:
 	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
@@ -5341,12 +6563,22 @@ depth_197:
 	PREFETCHT1       (BX) // prefetch next[0]
 	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
 	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	ADDQ             $+16, R9 // a0 += 16
-	ADDQ             $+512, R10 // b_k += 512
-	ADDQ             $+64, BX // next += 64
-	SUBQ             $+4, R11 // depth += -4
-	CMPQ             R11, $+4 // depth >= 4
-	JGE              depth_197 // depth >= 4
+	VMOVUPS          512(R10), Z1 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z1, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VMOVUPS          640(R10), Z1 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z1, Z0 // C[0][0] += a[0][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R10), Z1 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z1, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VMOVUPS          896(R10), Z1 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z1, Z0 // C[0][0] += a[0][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+1024, R10 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R11 // depth += -8
+	CMPQ             R11, $+8 // depth >= 8
+	JGE              depth_197 // depth >= 8
 
 depth_end_198:
 	CMPQ R11, $+1 // depth < 1
@@ -14365,8 +15597,8 @@ end_4:
 	ADDQ SI, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
 	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+4 // depth < 4
-	JLT  depth_end_6 // depth < 4
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_6 // depth < 8
 
 depth_5:
 	VMOVUPS      (R10), Z16 // B[0][0] = b_k[0]
@@ -14481,13 +15713,125 @@ depth_5:
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	ADDQ         $+16, DI // a0 += 16
-	ADDQ         $+16, R8 // a3 += 16
-	ADDQ         $+16, R9 // a6 += 16
-	ADDQ         $+512, R10 // b_k += 512
-	SUBQ         $+4, R11 // depth += -4
-	CMPQ         R11, $+4 // depth >= 4
-	JGE          depth_5 // depth >= 4
+	VMOVUPS      512(R10), Z16 // B[4][0] = b_k[128]
+	PREFETCHT1   8704(R10) // prefetch b_k[2176]
+	VMOVUPS      576(R10), Z17 // B[4][1] = b_k[144]
+	PREFETCHT1   8768(R10) // prefetch b_k[2192]
+	VBROADCASTSS 16(DI), Z18 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(DI)(SI*1), Z19 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(DI)(SI*2), Z20 // A[2][4] = a[2][4]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R8), Z18 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R8)(SI*1), Z19 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R8)(SI*2), Z20 // A[5][4] = a[5][4]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][4] * B[4][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][4] * B[4][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][4] * B[4][1]
+	VBROADCASTSS 16(R9), Z18 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R9)(SI*1), Z19 // A[7][4] = a[7][4]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][4] * B[4][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][4] * B[4][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][4] * B[4][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][4] * B[4][1]
+	VMOVUPS      640(R10), Z16 // B[5][0] = b_k[160]
+	PREFETCHT1   8832(R10) // prefetch b_k[2208]
+	VMOVUPS      704(R10), Z17 // B[5][1] = b_k[176]
+	PREFETCHT1   8896(R10) // prefetch b_k[2224]
+	VBROADCASTSS 20(DI), Z18 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(DI)(SI*1), Z19 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(DI)(SI*2), Z20 // A[2][5] = a[2][5]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R8), Z18 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R8)(SI*1), Z19 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R8)(SI*2), Z20 // A[5][5] = a[5][5]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][5] * B[5][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][5] * B[5][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][5] * B[5][1]
+	VBROADCASTSS 20(R9), Z18 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R9)(SI*1), Z19 // A[7][5] = a[7][5]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][5] * B[5][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][5] * B[5][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][5] * B[5][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][5] * B[5][1]
+	VMOVUPS      768(R10), Z16 // B[6][0] = b_k[192]
+	PREFETCHT1   8960(R10) // prefetch b_k[2240]
+	VMOVUPS      832(R10), Z17 // B[6][1] = b_k[208]
+	PREFETCHT1   9024(R10) // prefetch b_k[2256]
+	VBROADCASTSS 24(DI), Z18 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(DI)(SI*1), Z19 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(DI)(SI*2), Z20 // A[2][6] = a[2][6]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R8), Z18 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R8)(SI*1), Z19 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R8)(SI*2), Z20 // A[5][6] = a[5][6]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][6] * B[6][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][6] * B[6][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][6] * B[6][1]
+	VBROADCASTSS 24(R9), Z18 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R9)(SI*1), Z19 // A[7][6] = a[7][6]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][6] * B[6][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][6] * B[6][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][6] * B[6][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][6] * B[6][1]
+	VMOVUPS      896(R10), Z16 // B[7][0] = b_k[224]
+	PREFETCHT1   9088(R10) // prefetch b_k[2272]
+	VMOVUPS      960(R10), Z17 // B[7][1] = b_k[240]
+	PREFETCHT1   9152(R10) // prefetch b_k[2288]
+	VBROADCASTSS 28(DI), Z18 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(DI)(SI*1), Z19 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(DI)(SI*2), Z20 // A[2][7] = a[2][7]
+	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R8), Z18 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R8)(SI*1), Z19 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R8)(SI*2), Z20 // A[5][7] = a[5][7]
+	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][7] * B[7][0]
+	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][7] * B[7][1]
+	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][7] * B[7][1]
+	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][7] * B[7][1]
+	VBROADCASTSS 28(R9), Z18 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R9)(SI*1), Z19 // A[7][7] = a[7][7]
+	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][7] * B[7][0]
+	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][7] * B[7][0]
+	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][7] * B[7][1]
+	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][7] * B[7][1]
+	ADDQ         $+32, DI // a0 += 32
+	ADDQ         $+32, R8 // a3 += 32
+	ADDQ         $+32, R9 // a6 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_5 // depth >= 8
 
 depth_end_6:
 	CMPQ R11, $+1 // depth < 1
@@ -14630,8 +15974,8 @@ end_12:
 	ADDQ SI, R8 // rows of a
 	MOVQ depth+40(FP), R10 // depth
 	MOVQ CX, R9 // b_k = b
-	CMPQ R10, $+4 // depth < 4
-	JLT  depth_end_14 // depth < 4
+	CMPQ R10, $+8 // depth < 8
+	JLT  depth_end_14 // depth < 8
 
 depth_13:
 	VMOVUPS      (R9), Z8 // B[0][0] = b_k[0]
@@ -14698,12 +16042,76 @@ depth_13:
 	VBROADCASTSS 12(R8), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	ADDQ         $+16, DI // a0 += 16
-	ADDQ         $+16, R8 // a3 += 16
-	ADDQ         $+512, R9 // b_k += 512
-	SUBQ         $+4, R10 // depth += -4
-	CMPQ         R10, $+4 // depth >= 4
-	JGE          depth_13 // depth >= 4
+	VMOVUPS      512(R9), Z8 // B[4][0] = b_k[128]
+	PREFETCHT1   8704(R9) // prefetch b_k[2176]
+	VMOVUPS      576(R9), Z9 // B[4][1] = b_k[144]
+	PREFETCHT1   8768(R9) // prefetch b_k[2192]
+	VBROADCASTSS 16(DI), Z10 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(DI)(SI*1), Z11 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(DI)(SI*2), Z12 // A[2][4] = a[2][4]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][4] * B[4][1]
+	VBROADCASTSS 16(R8), Z10 // A[3][4] = a[3][4]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][4] * B[4][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][4] * B[4][1]
+	VMOVUPS      640(R9), Z8 // B[5][0] = b_k[160]
+	PREFETCHT1   8832(R9) // prefetch b_k[2208]
+	VMOVUPS      704(R9), Z9 // B[5][1] = b_k[176]
+	PREFETCHT1   8896(R9) // prefetch b_k[2224]
+	VBROADCASTSS 20(DI), Z10 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(DI)(SI*1), Z11 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(DI)(SI*2), Z12 // A[2][5] = a[2][5]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][5] * B[5][1]
+	VBROADCASTSS 20(R8), Z10 // A[3][5] = a[3][5]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][5] * B[5][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][5] * B[5][1]
+	VMOVUPS      768(R9), Z8 // B[6][0] = b_k[192]
+	PREFETCHT1   8960(R9) // prefetch b_k[2240]
+	VMOVUPS      832(R9), Z9 // B[6][1] = b_k[208]
+	PREFETCHT1   9024(R9) // prefetch b_k[2256]
+	VBROADCASTSS 24(DI), Z10 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(DI)(SI*1), Z11 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(DI)(SI*2), Z12 // A[2][6] = a[2][6]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][6] * B[6][1]
+	VBROADCASTSS 24(R8), Z10 // A[3][6] = a[3][6]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][6] * B[6][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][6] * B[6][1]
+	VMOVUPS      896(R9), Z8 // B[7][0] = b_k[224]
+	PREFETCHT1   9088(R9) // prefetch b_k[2272]
+	VMOVUPS      960(R9), Z9 // B[7][1] = b_k[240]
+	PREFETCHT1   9152(R9) // prefetch b_k[2288]
+	VBROADCASTSS 28(DI), Z10 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(DI)(SI*1), Z11 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(DI)(SI*2), Z12 // A[2][7] = a[2][7]
+	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][7] * B[7][1]
+	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][7] * B[7][1]
+	VBROADCASTSS 28(R8), Z10 // A[3][7] = a[3][7]
+	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][7] * B[7][0]
+	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][7] * B[7][1]
+	ADDQ         $+32, DI // a0 += 32
+	ADDQ         $+32, R8 // a3 += 32
+	ADDQ         $+1024, R9 // b_k += 1024
+	SUBQ         $+8, R10 // depth += -8
+	CMPQ         R10, $+8 // depth >= 8
+	JGE          depth_13 // depth >= 8
 
 depth_end_14:
 	CMPQ R10, $+1 // depth < 1
@@ -14803,8 +16211,8 @@ end_20:
 	MOVQ AX, DI // rows of a
 	MOVQ depth+40(FP), R9 // depth
 	MOVQ CX, R8 // b_k = b
-	CMPQ R9, $+4 // depth < 4
-	JLT  depth_end_22 // depth < 4
+	CMPQ R9, $+8 // depth < 8
+	JLT  depth_end_22 // depth < 8
 
 depth_21:
 	VMOVUPS      (R8), Z4 // B[0][0] = b_k[0]
@@ -14847,11 +16255,51 @@ depth_21:
 	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	ADDQ         $+16, DI // a0 += 16
-	ADDQ         $+512, R8 // b_k += 512
-	SUBQ         $+4, R9 // depth += -4
-	CMPQ         R9, $+4 // depth >= 4
-	JGE          depth_21 // depth >= 4
+	VMOVUPS      512(R8), Z4 // B[4][0] = b_k[128]
+	PREFETCHT1   8704(R8) // prefetch b_k[2176]
+	VMOVUPS      576(R8), Z5 // B[4][1] = b_k[144]
+	PREFETCHT1   8768(R8) // prefetch b_k[2192]
+	VBROADCASTSS 16(DI), Z6 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(DI)(SI*1), Z7 // A[1][4] = a[1][4]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VMOVUPS      640(R8), Z4 // B[5][0] = b_k[160]
+	PREFETCHT1   8832(R8) // prefetch b_k[2208]
+	VMOVUPS      704(R8), Z5 // B[5][1] = b_k[176]
+	PREFETCHT1   8896(R8) // prefetch b_k[2224]
+	VBROADCASTSS 20(DI), Z6 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(DI)(SI*1), Z7 // A[1][5] = a[1][5]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
+	VMOVUPS      768(R8), Z4 // B[6][0] = b_k[192]
+	PREFETCHT1   8960(R8) // prefetch b_k[2240]
+	VMOVUPS      832(R8), Z5 // B[6][1] = b_k[208]
+	PREFETCHT1   9024(R8) // prefetch b_k[2256]
+	VBROADCASTSS 24(DI), Z6 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(DI)(SI*1), Z7 // A[1][6] = a[1][6]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VMOVUPS      896(R8), Z4 // B[7][0] = b_k[224]
+	PREFETCHT1   9088(R8) // prefetch b_k[2272]
+	VMOVUPS      960(R8), Z5 // B[7][1] = b_k[240]
+	PREFETCHT1   9152(R8) // prefetch b_k[2288]
+	VBROADCASTSS 28(DI), Z6 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(DI)(SI*1), Z7 // A[1][7] = a[1][7]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
+	ADDQ         $+32, DI // a0 += 32
+	ADDQ         $+1024, R8 // b_k += 1024
+	SUBQ         $+8, R9 // depth += -8
+	CMPQ         R9, $+8 // depth >= 8
+	JGE          depth_21 // depth >= 8
 
 depth_end_22:
 	CMPQ R9, $+1 // depth < 1
@@ -14929,8 +16377,8 @@ end_28:
 	MOVQ AX, SI // rows of a
 	MOVQ depth+40(FP), R8 // depth
 	MOVQ CX, DI // b_k = b
-	CMPQ R8, $+4 // depth < 4
-	JLT  depth_end_30 // depth < 4
+	CMPQ R8, $+8 // depth < 8
+	JLT  depth_end_30 // depth < 8
 
 depth_29:
 	VMOVUPS      (DI), Z2 // B[0][0] = b_k[0]
@@ -14961,11 +16409,39 @@ depth_29:
 	VBROADCASTSS 12(SI), Z4 // A[0][3] = a[0][3]
 	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	ADDQ         $+16, SI // a0 += 16
-	ADDQ         $+512, DI // b_k += 512
-	SUBQ         $+4, R8 // depth += -4
-	CMPQ         R8, $+4 // depth >= 4
-	JGE          depth_29 // depth >= 4
+	VMOVUPS      512(DI), Z2 // B[4][0] = b_k[128]
+	PREFETCHT1   2560(DI) // prefetch b_k[640]
+	VMOVUPS      576(DI), Z3 // B[4][1] = b_k[144]
+	PREFETCHT1   2624(DI) // prefetch b_k[656]
+	VBROADCASTSS 16(SI), Z4 // A[0][4] = a[0][4]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VMOVUPS      640(DI), Z2 // B[5][0] = b_k[160]
+	PREFETCHT1   2688(DI) // prefetch b_k[672]
+	VMOVUPS      704(DI), Z3 // B[5][1] = b_k[176]
+	PREFETCHT1   2752(DI) // prefetch b_k[688]
+	VBROADCASTSS 20(SI), Z4 // A[0][5] = a[0][5]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VMOVUPS      768(DI), Z2 // B[6][0] = b_k[192]
+	PREFETCHT1   2816(DI) // prefetch b_k[704]
+	VMOVUPS      832(DI), Z3 // B[6][1] = b_k[208]
+	PREFETCHT1   2880(DI) // prefetch b_k[720]
+	VBROADCASTSS 24(SI), Z4 // A[0][6] = a[0][6]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VMOVUPS      896(DI), Z2 // B[7][0] = b_k[224]
+	PREFETCHT1   2944(DI) // prefetch b_k[736]
+	VMOVUPS      960(DI), Z3 // B[7][1] = b_k[240]
+	PREFETCHT1   3008(DI) // prefetch b_k[752]
+	VBROADCASTSS 28(SI), Z4 // A[0][7] = a[0][7]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
+	ADDQ         $+32, SI // a0 += 32
+	ADDQ         $+1024, DI // b_k += 1024
+	SUBQ         $+8, R8 // depth += -8
+	CMPQ         R8, $+8 // depth >= 8
+	JGE          depth_29 // depth >= 8
 
 depth_end_30:
 	CMPQ R8, $+1 // depth < 1

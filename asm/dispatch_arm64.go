@@ -52,20 +52,20 @@ func DotChunk(level isa.Level, acc, x, y *float32, n int) {
 //go:noescape
 func dotChunkNEON(acc, x, y *float32, n int)
 
-// Product is C = α·C + A·B for rows of A and one panel B of up to 32 columns, cols a multiple of 16; without alpha C starts at 0. Meanwhile it asks for the memory from next on, some lines for every 8 of depth and up to 12 rows, without reading it.
+// Product is C = α·C + A·B for rows of A and one panel B of up to 32 columns, cols a multiple of 16; without alpha C starts at 0. Meanwhile it asks for memory without reading it: for every 8 of depth and a tile of rows for some lines from next on, which then goes on by nextStride bytes.
 //
 //go:noinline
-func Product(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32) {
+func Product(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32, nextStride int) {
 	switch level {
 	case isa.NEON:
-		productNEON(c, cStride, a, aStride, b, depth, rows, cols, alpha, next)
+		productNEON(c, cStride, a, aStride, b, depth, rows, cols, alpha, next, nextStride)
 		return
 	}
-	portable.Product(c, cStride, a, aStride, b, depth, rows, cols, alpha, next)
+	portable.Product(c, cStride, a, aStride, b, depth, rows, cols, alpha, next, nextStride)
 }
 
 //go:noescape
-func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32)
+func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32, nextStride int)
 
 // FewF32 is Product for a few rows over any number of panels of float32: that of depth k and column c is b[c/32*panelStride+k*pitch+c%32].
 //

@@ -1625,8 +1625,8 @@ chains_end_2:
 	FMOVQ F15, 240(R0) // acc[48] = c3, lanes 12..15
 	RET
 
-// func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32)
-TEXT ·productNEON(SB), NOSPLIT, $0-80
+// func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32, nextStride int)
+TEXT ·productNEON(SB), NOSPLIT, $0-88
 	MOVD c+0(FP), R0 // c
 	MOVD b+32(FP), R1 // b
 	MOVD cols+56(FP), R2 // cols
@@ -2056,7 +2056,8 @@ depth_11:
 	ADD   $32, R24, R24 // a4 += 32
 	ADD   $32, R25, R25 // a5 += 32
 	ADD   $1024, R9, R9 // b_k += 1024
-	ADD   $128, R3, R3 // next += 128
+	MOVD  nextStride+80(FP), R11 // next += nextStride
+	ADD   R11, R3, R3 // next += nextStride
 	SUB   $8, R10, R10 // depth += -8
 	CMP   $8, R10 // depth >= 8
 	BGE   depth_11 // depth >= 8
@@ -2267,8 +2268,8 @@ end_18:
 	ADD  R9, R23, R24 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_20 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_20 // depth < 8
 
 depth_19:
 	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
@@ -2388,16 +2389,134 @@ depth_19:
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $16, R22, R22 // a2 += 16
-	ADD   $16, R23, R23 // a3 += 16
-	ADD   $16, R24, R24 // a4 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	ADD   $64, R3, R3 // next += 64
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_19 // depth >= 4
+	FMOVQ 512(R9), F20 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F21 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F22 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F23 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F24 // a[0][4] = a[0][4]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F24 // a[1][4] = a[1][4]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVS 16(R22), F24 // a[2][4] = a[2][4]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
+	FMOVS 16(R23), F24 // a[3][4] = a[3][4]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
+	FMOVS 16(R24), F24 // a[4][4] = a[4][4]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F20 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F21 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F22 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F23 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F24 // a[0][5] = a[0][5]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F24 // a[1][5] = a[1][5]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVS 20(R22), F24 // a[2][5] = a[2][5]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
+	FMOVS 20(R23), F24 // a[3][5] = a[3][5]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
+	FMOVS 20(R24), F24 // a[4][5] = a[4][5]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F20 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F21 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F22 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F23 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F24 // a[0][6] = a[0][6]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F24 // a[1][6] = a[1][6]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVS 24(R22), F24 // a[2][6] = a[2][6]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
+	FMOVS 24(R23), F24 // a[3][6] = a[3][6]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
+	FMOVS 24(R24), F24 // a[4][6] = a[4][6]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F20 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F21 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F22 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F23 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F24 // a[0][7] = a[0][7]
+	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9812c2 // FMLA V2.4S, V22.4S, V24.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9812e3 // FMLA V3.4S, V23.4S, V24.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F24 // a[1][7] = a[1][7]
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	FMOVS 28(R22), F24 // a[2][7] = a[2][7]
+	WORD  $0x4f981288 // FMLA V8.4S, V20.4S, V24.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9812a9 // FMLA V9.4S, V21.4S, V24.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9812ca // FMLA V10.4S, V22.4S, V24.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9812eb // FMLA V11.4S, V23.4S, V24.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
+	FMOVS 28(R23), F24 // a[3][7] = a[3][7]
+	WORD  $0x4f98128c // FMLA V12.4S, V20.4S, V24.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9812ad // FMLA V13.4S, V21.4S, V24.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9812ce // FMLA V14.4S, V22.4S, V24.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9812ef // FMLA V15.4S, V23.4S, V24.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 12..15
+	FMOVS 28(R24), F24 // a[4][7] = a[4][7]
+	WORD  $0x4f981290 // FMLA V16.4S, V20.4S, V24.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][7] * B[7][0], lanes 12..15
+	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $32, R22, R22 // a2 += 32
+	ADD   $32, R23, R23 // a3 += 32
+	ADD   $32, R24, R24 // a4 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	MOVD  nextStride+80(FP), R11 // next += nextStride
+	ADD   R11, R3, R3 // next += nextStride
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_19 // depth >= 8
 
 depth_end_20:
 	CMP $1, R10 // depth < 1
@@ -2576,8 +2695,8 @@ end_26:
 	ADD  R9, R22, R23 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_28 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_28 // depth < 8
 
 depth_27:
 	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
@@ -2677,15 +2796,113 @@ depth_27:
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $16, R22, R22 // a2 += 16
-	ADD   $16, R23, R23 // a3 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	ADD   $64, R3, R3 // next += 64
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_27 // depth >= 4
+	FMOVQ 512(R9), F16 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F17 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F18 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F19 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F20 // a[0][4] = a[0][4]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F20 // a[1][4] = a[1][4]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVS 16(R22), F20 // a[2][4] = a[2][4]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
+	FMOVS 16(R23), F20 // a[3][4] = a[3][4]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F16 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F17 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F18 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F19 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F20 // a[0][5] = a[0][5]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F20 // a[1][5] = a[1][5]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVS 20(R22), F20 // a[2][5] = a[2][5]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
+	FMOVS 20(R23), F20 // a[3][5] = a[3][5]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F16 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F17 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F18 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F19 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F20 // a[0][6] = a[0][6]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F20 // a[1][6] = a[1][6]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVS 24(R22), F20 // a[2][6] = a[2][6]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
+	FMOVS 24(R23), F20 // a[3][6] = a[3][6]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F16 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F17 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F18 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F19 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F20 // a[0][7] = a[0][7]
+	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f941242 // FMLA V2.4S, V18.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f941263 // FMLA V3.4S, V19.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F20 // a[1][7] = a[1][7]
+	WORD  $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f941246 // FMLA V6.4S, V18.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f941267 // FMLA V7.4S, V19.4S, V20.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	FMOVS 28(R22), F20 // a[2][7] = a[2][7]
+	WORD  $0x4f941208 // FMLA V8.4S, V16.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
+	WORD  $0x4f941229 // FMLA V9.4S, V17.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
+	WORD  $0x4f94124a // FMLA V10.4S, V18.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
+	WORD  $0x4f94126b // FMLA V11.4S, V19.4S, V20.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
+	FMOVS 28(R23), F20 // a[3][7] = a[3][7]
+	WORD  $0x4f94120c // FMLA V12.4S, V16.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 0..3
+	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 4..7
+	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 8..11
+	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][7] * B[7][0], lanes 12..15
+	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $32, R22, R22 // a2 += 32
+	ADD   $32, R23, R23 // a3 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	MOVD  nextStride+80(FP), R11 // next += nextStride
+	ADD   R11, R3, R3 // next += nextStride
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_27 // depth >= 8
 
 depth_end_28:
 	CMP $1, R10 // depth < 1
@@ -2833,8 +3050,8 @@ end_34:
 	ADD  R9, R21, R22 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_36 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_36 // depth < 8
 
 depth_35:
 	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
@@ -2914,14 +3131,92 @@ depth_35:
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $16, R22, R22 // a2 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	ADD   $64, R3, R3 // next += 64
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_35 // depth >= 4
+	FMOVQ 512(R9), F12 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F13 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F14 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F15 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F16 // a[0][4] = a[0][4]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F16 // a[1][4] = a[1][4]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVS 16(R22), F16 // a[2][4] = a[2][4]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F12 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F13 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F14 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F15 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F16 // a[0][5] = a[0][5]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F16 // a[1][5] = a[1][5]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVS 20(R22), F16 // a[2][5] = a[2][5]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F12 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F13 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F14 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F15 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F16 // a[0][6] = a[0][6]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F16 // a[1][6] = a[1][6]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVS 24(R22), F16 // a[2][6] = a[2][6]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F12 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F13 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F14 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F15 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F16 // a[0][7] = a[0][7]
+	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9011c2 // FMLA V2.4S, V14.4S, V16.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9011e3 // FMLA V3.4S, V15.4S, V16.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F16 // a[1][7] = a[1][7]
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	FMOVS 28(R22), F16 // a[2][7] = a[2][7]
+	WORD  $0x4f901188 // FMLA V8.4S, V12.4S, V16.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 0..3
+	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 4..7
+	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 8..11
+	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][7] * B[7][0], lanes 12..15
+	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $32, R22, R22 // a2 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	MOVD  nextStride+80(FP), R11 // next += nextStride
+	ADD   R11, R3, R3 // next += nextStride
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_35 // depth >= 8
 
 depth_end_36:
 	CMP $1, R10 // depth < 1
@@ -3044,8 +3339,8 @@ end_42:
 	ADD  R9, R20, R21 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_44 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_44 // depth < 8
 
 depth_43:
 	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
@@ -3105,13 +3400,71 @@ depth_43:
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	ADD   $64, R3, R3 // next += 64
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_43 // depth >= 4
+	FMOVQ 512(R9), F8 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F9 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F10 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F11 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F12 // a[0][4] = a[0][4]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVS 16(R21), F12 // a[1][4] = a[1][4]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F8 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F9 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F10 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F11 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F12 // a[0][5] = a[0][5]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVS 20(R21), F12 // a[1][5] = a[1][5]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F8 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F9 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F10 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F11 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F12 // a[0][6] = a[0][6]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVS 24(R21), F12 // a[1][6] = a[1][6]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F8 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F9 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F10 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F11 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F12 // a[0][7] = a[0][7]
+	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f8c1142 // FMLA V2.4S, V10.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f8c1163 // FMLA V3.4S, V11.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	FMOVS 28(R21), F12 // a[1][7] = a[1][7]
+	WORD  $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][7] * B[7][0], lanes 12..15
+	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	MOVD  nextStride+80(FP), R11 // next += nextStride
+	ADD   R11, R3, R3 // next += nextStride
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_43 // depth >= 8
 
 depth_end_44:
 	CMP $1, R10 // depth < 1
@@ -3200,8 +3553,8 @@ end_48:
 	MOVD R6, R20 // rows of a
 	MOVD depth+40(FP), R10 // depth
 	MOVD R1, R9 // b_k = b
-	CMP  $4, R10 // depth < 4
-	BLT  depth_end_50 // depth < 4
+	CMP  $8, R10 // depth < 8
+	BLT  depth_end_50 // depth < 8
 
 depth_49:
 	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
@@ -3241,12 +3594,50 @@ depth_49:
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $512, R9, R9 // b_k += 512
-	ADD   $64, R3, R3 // next += 64
-	SUB   $4, R10, R10 // depth += -4
-	CMP   $4, R10 // depth >= 4
-	BGE   depth_49 // depth >= 4
+	FMOVQ 512(R9), F4 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R9), F5 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R9), F6 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R9), F7 // B[4][0] = b_k[128], lanes 12..15
+	FMOVS 16(R20), F8 // a[0][4] = a[0][4]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
+	FMOVQ 640(R9), F4 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R9), F5 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R9), F6 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R9), F7 // B[5][0] = b_k[160], lanes 12..15
+	FMOVS 20(R20), F8 // a[0][5] = a[0][5]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
+	FMOVQ 768(R9), F4 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R9), F5 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R9), F6 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R9), F7 // B[6][0] = b_k[192], lanes 12..15
+	FMOVS 24(R20), F8 // a[0][6] = a[0][6]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
+	FMOVQ 896(R9), F4 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R9), F5 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R9), F6 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R9), F7 // B[7][0] = b_k[224], lanes 12..15
+	FMOVS 28(R20), F8 // a[0][7] = a[0][7]
+	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
+	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $1024, R9, R9 // b_k += 1024
+	MOVD  nextStride+80(FP), R11 // next += nextStride
+	ADD   R11, R3, R3 // next += nextStride
+	SUB   $8, R10, R10 // depth += -8
+	CMP   $8, R10 // depth >= 8
+	BGE   depth_49 // depth >= 8
 
 depth_end_50:
 	CMP $1, R10 // depth < 1
@@ -14105,8 +14496,8 @@ end_4:
 	ADD  R6, R20, R21 // rows of a
 	MOVD depth+40(FP), R7 // depth
 	MOVD R1, R6 // b_k = b
-	CMP  $4, R7 // depth < 4
-	BLT  depth_end_6 // depth < 4
+	CMP  $8, R7 // depth < 8
+	BLT  depth_end_6 // depth < 8
 
 depth_5:
 	FMOVQ (R6), F16 // B[0][0] = b_k[0], lanes 0..3
@@ -14221,12 +14612,124 @@ depth_5:
 	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 4..7
 	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][3] * B[3][1], lanes 12..15
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $16, R21, R21 // a1 += 16
-	ADD   $512, R6, R6 // b_k += 512
-	SUB   $4, R7, R7 // depth += -4
-	CMP   $4, R7 // depth >= 4
-	BGE   depth_5 // depth >= 4
+	FMOVQ 512(R6), F16 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R6), F17 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R6), F18 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R6), F19 // B[4][0] = b_k[128], lanes 12..15
+	PRFM  8704(R6), PLDL2KEEP // prefetch b_k[2176]
+	FMOVQ 576(R6), F20 // B[4][1] = b_k[144], lanes 0..3
+	FMOVQ 592(R6), F21 // B[4][1] = b_k[144], lanes 4..7
+	FMOVQ 608(R6), F22 // B[4][1] = b_k[144], lanes 8..11
+	FMOVQ 624(R6), F23 // B[4][1] = b_k[144], lanes 12..15
+	PRFM  8768(R6), PLDL2KEEP // prefetch b_k[2192]
+	FMOVS 16(R20), F24 // A[0][4] = a[0][4]
+	FMOVS 16(R21), F25 // A[1][4] = a[1][4]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 12..15
+	WORD  $0x4f991208 // FMLA V8.4S, V16.4S, V25.S[0] // C[1][0] += A[1][4] * B[4][0], lanes 0..3
+	WORD  $0x4f991229 // FMLA V9.4S, V17.4S, V25.S[0] // C[1][0] += A[1][4] * B[4][0], lanes 4..7
+	WORD  $0x4f99124a // FMLA V10.4S, V18.4S, V25.S[0] // C[1][0] += A[1][4] * B[4][0], lanes 8..11
+	WORD  $0x4f99126b // FMLA V11.4S, V19.4S, V25.S[0] // C[1][0] += A[1][4] * B[4][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 12..15
+	WORD  $0x4f99128c // FMLA V12.4S, V20.4S, V25.S[0] // C[1][1] += A[1][4] * B[4][1], lanes 0..3
+	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][4] * B[4][1], lanes 4..7
+	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][4] * B[4][1], lanes 8..11
+	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][4] * B[4][1], lanes 12..15
+	FMOVQ 640(R6), F16 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R6), F17 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R6), F18 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R6), F19 // B[5][0] = b_k[160], lanes 12..15
+	PRFM  8832(R6), PLDL2KEEP // prefetch b_k[2208]
+	FMOVQ 704(R6), F20 // B[5][1] = b_k[176], lanes 0..3
+	FMOVQ 720(R6), F21 // B[5][1] = b_k[176], lanes 4..7
+	FMOVQ 736(R6), F22 // B[5][1] = b_k[176], lanes 8..11
+	FMOVQ 752(R6), F23 // B[5][1] = b_k[176], lanes 12..15
+	PRFM  8896(R6), PLDL2KEEP // prefetch b_k[2224]
+	FMOVS 20(R20), F24 // A[0][5] = a[0][5]
+	FMOVS 20(R21), F25 // A[1][5] = a[1][5]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 12..15
+	WORD  $0x4f991208 // FMLA V8.4S, V16.4S, V25.S[0] // C[1][0] += A[1][5] * B[5][0], lanes 0..3
+	WORD  $0x4f991229 // FMLA V9.4S, V17.4S, V25.S[0] // C[1][0] += A[1][5] * B[5][0], lanes 4..7
+	WORD  $0x4f99124a // FMLA V10.4S, V18.4S, V25.S[0] // C[1][0] += A[1][5] * B[5][0], lanes 8..11
+	WORD  $0x4f99126b // FMLA V11.4S, V19.4S, V25.S[0] // C[1][0] += A[1][5] * B[5][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 12..15
+	WORD  $0x4f99128c // FMLA V12.4S, V20.4S, V25.S[0] // C[1][1] += A[1][5] * B[5][1], lanes 0..3
+	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][5] * B[5][1], lanes 4..7
+	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][5] * B[5][1], lanes 8..11
+	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][5] * B[5][1], lanes 12..15
+	FMOVQ 768(R6), F16 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R6), F17 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R6), F18 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R6), F19 // B[6][0] = b_k[192], lanes 12..15
+	PRFM  8960(R6), PLDL2KEEP // prefetch b_k[2240]
+	FMOVQ 832(R6), F20 // B[6][1] = b_k[208], lanes 0..3
+	FMOVQ 848(R6), F21 // B[6][1] = b_k[208], lanes 4..7
+	FMOVQ 864(R6), F22 // B[6][1] = b_k[208], lanes 8..11
+	FMOVQ 880(R6), F23 // B[6][1] = b_k[208], lanes 12..15
+	PRFM  9024(R6), PLDL2KEEP // prefetch b_k[2256]
+	FMOVS 24(R20), F24 // A[0][6] = a[0][6]
+	FMOVS 24(R21), F25 // A[1][6] = a[1][6]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 12..15
+	WORD  $0x4f991208 // FMLA V8.4S, V16.4S, V25.S[0] // C[1][0] += A[1][6] * B[6][0], lanes 0..3
+	WORD  $0x4f991229 // FMLA V9.4S, V17.4S, V25.S[0] // C[1][0] += A[1][6] * B[6][0], lanes 4..7
+	WORD  $0x4f99124a // FMLA V10.4S, V18.4S, V25.S[0] // C[1][0] += A[1][6] * B[6][0], lanes 8..11
+	WORD  $0x4f99126b // FMLA V11.4S, V19.4S, V25.S[0] // C[1][0] += A[1][6] * B[6][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 12..15
+	WORD  $0x4f99128c // FMLA V12.4S, V20.4S, V25.S[0] // C[1][1] += A[1][6] * B[6][1], lanes 0..3
+	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][6] * B[6][1], lanes 4..7
+	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][6] * B[6][1], lanes 8..11
+	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][6] * B[6][1], lanes 12..15
+	FMOVQ 896(R6), F16 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R6), F17 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R6), F18 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R6), F19 // B[7][0] = b_k[224], lanes 12..15
+	PRFM  9088(R6), PLDL2KEEP // prefetch b_k[2272]
+	FMOVQ 960(R6), F20 // B[7][1] = b_k[240], lanes 0..3
+	FMOVQ 976(R6), F21 // B[7][1] = b_k[240], lanes 4..7
+	FMOVQ 992(R6), F22 // B[7][1] = b_k[240], lanes 8..11
+	FMOVQ 1008(R6), F23 // B[7][1] = b_k[240], lanes 12..15
+	PRFM  9152(R6), PLDL2KEEP // prefetch b_k[2288]
+	FMOVS 28(R20), F24 // A[0][7] = a[0][7]
+	FMOVS 28(R21), F25 // A[1][7] = a[1][7]
+	WORD  $0x4f981200 // FMLA V0.4S, V16.4S, V24.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f981221 // FMLA V1.4S, V17.4S, V24.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f981242 // FMLA V2.4S, V18.4S, V24.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f981263 // FMLA V3.4S, V19.4S, V24.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 12..15
+	WORD  $0x4f991208 // FMLA V8.4S, V16.4S, V25.S[0] // C[1][0] += A[1][7] * B[7][0], lanes 0..3
+	WORD  $0x4f991229 // FMLA V9.4S, V17.4S, V25.S[0] // C[1][0] += A[1][7] * B[7][0], lanes 4..7
+	WORD  $0x4f99124a // FMLA V10.4S, V18.4S, V25.S[0] // C[1][0] += A[1][7] * B[7][0], lanes 8..11
+	WORD  $0x4f99126b // FMLA V11.4S, V19.4S, V25.S[0] // C[1][0] += A[1][7] * B[7][0], lanes 12..15
+	WORD  $0x4f981284 // FMLA V4.4S, V20.4S, V24.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 0..3
+	WORD  $0x4f9812a5 // FMLA V5.4S, V21.4S, V24.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 4..7
+	WORD  $0x4f9812c6 // FMLA V6.4S, V22.4S, V24.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 8..11
+	WORD  $0x4f9812e7 // FMLA V7.4S, V23.4S, V24.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 12..15
+	WORD  $0x4f99128c // FMLA V12.4S, V20.4S, V25.S[0] // C[1][1] += A[1][7] * B[7][1], lanes 0..3
+	WORD  $0x4f9912ad // FMLA V13.4S, V21.4S, V25.S[0] // C[1][1] += A[1][7] * B[7][1], lanes 4..7
+	WORD  $0x4f9912ce // FMLA V14.4S, V22.4S, V25.S[0] // C[1][1] += A[1][7] * B[7][1], lanes 8..11
+	WORD  $0x4f9912ef // FMLA V15.4S, V23.4S, V25.S[0] // C[1][1] += A[1][7] * B[7][1], lanes 12..15
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $32, R21, R21 // a1 += 32
+	ADD   $1024, R6, R6 // b_k += 1024
+	SUB   $8, R7, R7 // depth += -8
+	CMP   $8, R7 // depth >= 8
+	BGE   depth_5 // depth >= 8
 
 depth_end_6:
 	CMP $1, R7 // depth < 1
@@ -14354,8 +14857,8 @@ end_12:
 	MOVD R0, R20 // rows of a
 	MOVD depth+40(FP), R7 // depth
 	MOVD R1, R6 // b_k = b
-	CMP  $4, R7 // depth < 4
-	BLT  depth_end_14 // depth < 4
+	CMP  $8, R7 // depth < 8
+	BLT  depth_end_14 // depth < 8
 
 depth_13:
 	FMOVQ (R6), F8 // B[0][0] = b_k[0], lanes 0..3
@@ -14434,11 +14937,87 @@ depth_13:
 	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 4..7
 	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 8..11
 	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][3] * B[3][1], lanes 12..15
-	ADD   $16, R20, R20 // a0 += 16
-	ADD   $512, R6, R6 // b_k += 512
-	SUB   $4, R7, R7 // depth += -4
-	CMP   $4, R7 // depth >= 4
-	BGE   depth_13 // depth >= 4
+	FMOVQ 512(R6), F8 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R6), F9 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R6), F10 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R6), F11 // B[4][0] = b_k[128], lanes 12..15
+	PRFM  2560(R6), PLDL2KEEP // prefetch b_k[640]
+	FMOVQ 576(R6), F12 // B[4][1] = b_k[144], lanes 0..3
+	FMOVQ 592(R6), F13 // B[4][1] = b_k[144], lanes 4..7
+	FMOVQ 608(R6), F14 // B[4][1] = b_k[144], lanes 8..11
+	FMOVQ 624(R6), F15 // B[4][1] = b_k[144], lanes 12..15
+	PRFM  2624(R6), PLDL2KEEP // prefetch b_k[656]
+	FMOVS 16(R20), F16 // A[0][4] = a[0][4]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][4] * B[4][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][4] * B[4][1], lanes 12..15
+	FMOVQ 640(R6), F8 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R6), F9 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R6), F10 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R6), F11 // B[5][0] = b_k[160], lanes 12..15
+	PRFM  2688(R6), PLDL2KEEP // prefetch b_k[672]
+	FMOVQ 704(R6), F12 // B[5][1] = b_k[176], lanes 0..3
+	FMOVQ 720(R6), F13 // B[5][1] = b_k[176], lanes 4..7
+	FMOVQ 736(R6), F14 // B[5][1] = b_k[176], lanes 8..11
+	FMOVQ 752(R6), F15 // B[5][1] = b_k[176], lanes 12..15
+	PRFM  2752(R6), PLDL2KEEP // prefetch b_k[688]
+	FMOVS 20(R20), F16 // A[0][5] = a[0][5]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][5] * B[5][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][5] * B[5][1], lanes 12..15
+	FMOVQ 768(R6), F8 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R6), F9 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R6), F10 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R6), F11 // B[6][0] = b_k[192], lanes 12..15
+	PRFM  2816(R6), PLDL2KEEP // prefetch b_k[704]
+	FMOVQ 832(R6), F12 // B[6][1] = b_k[208], lanes 0..3
+	FMOVQ 848(R6), F13 // B[6][1] = b_k[208], lanes 4..7
+	FMOVQ 864(R6), F14 // B[6][1] = b_k[208], lanes 8..11
+	FMOVQ 880(R6), F15 // B[6][1] = b_k[208], lanes 12..15
+	PRFM  2880(R6), PLDL2KEEP // prefetch b_k[720]
+	FMOVS 24(R20), F16 // A[0][6] = a[0][6]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][6] * B[6][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][6] * B[6][1], lanes 12..15
+	FMOVQ 896(R6), F8 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R6), F9 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R6), F10 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R6), F11 // B[7][0] = b_k[224], lanes 12..15
+	PRFM  2944(R6), PLDL2KEEP // prefetch b_k[736]
+	FMOVQ 960(R6), F12 // B[7][1] = b_k[240], lanes 0..3
+	FMOVQ 976(R6), F13 // B[7][1] = b_k[240], lanes 4..7
+	FMOVQ 992(R6), F14 // B[7][1] = b_k[240], lanes 8..11
+	FMOVQ 1008(R6), F15 // B[7][1] = b_k[240], lanes 12..15
+	PRFM  3008(R6), PLDL2KEEP // prefetch b_k[752]
+	FMOVS 28(R20), F16 // A[0][7] = a[0][7]
+	WORD  $0x4f901100 // FMLA V0.4S, V8.4S, V16.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 0..3
+	WORD  $0x4f901121 // FMLA V1.4S, V9.4S, V16.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 4..7
+	WORD  $0x4f901142 // FMLA V2.4S, V10.4S, V16.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 8..11
+	WORD  $0x4f901163 // FMLA V3.4S, V11.4S, V16.S[0] // C[0][0] += A[0][7] * B[7][0], lanes 12..15
+	WORD  $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 0..3
+	WORD  $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 4..7
+	WORD  $0x4f9011c6 // FMLA V6.4S, V14.4S, V16.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 8..11
+	WORD  $0x4f9011e7 // FMLA V7.4S, V15.4S, V16.S[0] // C[0][1] += A[0][7] * B[7][1], lanes 12..15
+	ADD   $32, R20, R20 // a0 += 32
+	ADD   $1024, R6, R6 // b_k += 1024
+	SUB   $8, R7, R7 // depth += -8
+	CMP   $8, R7 // depth >= 8
+	BGE   depth_13 // depth >= 8
 
 depth_end_14:
 	CMP $1, R7 // depth < 1

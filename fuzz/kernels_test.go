@@ -42,7 +42,7 @@ var kernels = append([]kernel{
 		a, b := d.in("a", d.matrix(n, depth), d.Float32), d.in("b", panel(depth, cols), d.Float32)
 		alpha := d.orNil(d.in("alpha", vector(n), d.Float32))
 		return func(l isa.Level) float32 {
-			asm.Product(l, c.Ptr(), c.Stride, a.Ptr(), a.Stride, b.Ptr(), depth, n, cols, alpha, b.Ptr())
+			asm.Product(l, c.Ptr(), c.Stride, a.Ptr(), a.Stride, b.Ptr(), depth, n, cols, alpha, b.Ptr(), 192)
 			return 0
 		}
 	}},

@@ -32,8 +32,8 @@ var manifest = append([]kernel{
 		Text: dotChunk,
 	}, {
 		Name: "Product",
-		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32)",
-		Doc:  "is C = α·C + A·B for rows of A and one panel B of up to 32 columns, cols a multiple of 16; without alpha C starts at 0. Meanwhile it asks for the memory from next on, some lines for every 8 of depth and up to 12 rows, without reading it.",
+		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32, nextStride int)",
+		Doc:  "is C = α·C + A·B for rows of A and one panel B of up to 32 columns, cols a multiple of 16; without alpha C starts at 0. Meanwhile it asks for memory without reading it: for every 8 of depth and a tile of rows for some lines from next on, which then goes on by nextStride bytes.",
 		Text: product,
 	}, {
 		Name: "FewF32",

@@ -113,14 +113,17 @@ type productTile struct {
 	values  int
 	a, b, c machine.Word
 	rows    machine.Word // that are left, those of the tile included
-	next    machine.Word // what to prefetch, if it is not B
+	next    machine.Word // what to prefetch, some lines in each round, if it is not B
 	ahead   int          // bytes of B to prefetch ahead, or 0
 }
 
-// requested is how many lines of next are asked for in the first steps of depth, three in eight for tiles of 12 rows: as
+// round is the number of steps of depth between two branches, which are predicted better the fewer there are.
+const round = 8
+
+// requested is how many lines of next are asked for in the first steps of a round, three of them for tiles of 12 rows: as
 // much as rows of float32 that two panels are multiplied with, and few enough that memory keeps up. With two, PairwiseDot
 // of 64 queries runs at 78 instead of 83 %, with four at 76. For lower tiles, which take as many steps for fewer rows, two.
-func (t productTile) requested(steps int) int { return steps * (1 + t.m.TileRows/6) / 8 }
+func (t productTile) requested(steps int) int { return steps * (1 + t.m.TileRows/6) / round }
 
 func (t productTile) emit(rows int) {
 	m := t.m
@@ -131,13 +134,8 @@ func (t productTile) emit(rows int) {
 	a := m.Rows(t.a, m.ArgFloats("aStride"), rows)
 	b, depth := m.Word("b_k"), m.Arg("depth")
 	m.Set(b, t.b)
-	// Many steps a round, because a branch is predicted better the fewer rounds there are; tiles of
-	// less than the full height are rare and stay short.
-	many := 4
-	if rows == m.TileRows {
-		many = 8
-	}
-	for _, steps := range []int{many, 1} {
+	for _, steps := range []int{round, 1} {
+		requests := t.ahead == 0 && steps == round
 		m.While(depth, steps, "depth", func() {
 			for k := range steps {
 				column := make([]machine.Value, t.values)
@@ -149,14 +147,14 @@ func (t productTile) emit(rows int) {
 					}
 				}
 				t.outer(acc, column, a, k)
-				if t.ahead == 0 && t.requested(k+1) > t.requested(k) {
+				if requests && t.requested(k+1) > t.requested(k) {
 					m.PrefetchFar(t.next.At(64 * t.requested(k)))
 				}
 			}
 			m.Advance(a, 4*steps)
 			m.AddImm(b, panelPitch*steps)
-			if t.ahead == 0 && t.requested(steps) > 0 {
-				m.AddImm(t.next, 64*t.requested(steps))
+			if requests {
+				m.AddArg(t.next, "nextStride")
 			}
 		})
 	}

@@ -4,13 +4,62 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/isa"
 )
 
 // errand is memory that will soon be needed, and far away now. Products ask for it while they compute, a line at
 // a time: asked for at once, it would keep the loads of whatever comes next waiting.
 type errand struct {
-	at    unsafe.Pointer
-	bytes int
+	at     unsafe.Pointer
+	pieces int
+	stride int // bytes from one piece to the next, of which two lines are asked for; 0 where all lies together
+}
+
+// errands are done in their order.
+type errands []errand
+
+// together adds memory without gaps.
+func (e *errands) together(at unsafe.Pointer, bytes int) {
+	if bytes > 0 {
+		*e = append(*e, errand{at: at, pieces: (bytes + pieceBytes - 1) / pieceBytes})
+	}
+}
+
+// forget keeps nothing of the caller's alive.
+func (e *errands) forget() {
+	clear((*e)[:cap(*e)])
+	*e = (*e)[:0]
+}
+
+// take returns what a product of so many rows and so much depth is to ask for: otherwise, if there is nothing.
+func (e *errands) take(level isa.Level, rows, depth int, otherwise *float32) (next *float32, stride int) {
+	if len(*e) == 0 {
+		return otherwise, pieceBytes
+	}
+	first := &(*e)[0]
+	next, stride = (*float32)(first.at), first.stride
+	apart := stride
+	if stride == 0 {
+		stride, apart = requested(level), pieceBytes
+	}
+	if done := (rows + rowTile - 1) / rowTile * depth / 8; done < first.pieces {
+		first.at, first.pieces = unsafe.Add(first.at, done*apart), first.pieces-done
+	} else {
+		*e = append((*e)[:0], (*e)[1:]...)
+	}
+	return next, stride
+}
+
+// pieceBytes is how much a product asks for with eight steps of depth and 12 rows, three lines. A tile of 96 rows asks for
+// half as much again in a block as the block has keys and values.
+const pieceBytes = 3 * 64
+
+// requested is how much a product asks for with eight steps of depth and a tile of its registers' height (in gen/product.go).
+func requested(level isa.Level) int {
+	if level == isa.AVX512 {
+		return pieceBytes
+	}
+	return 2 * 64
 }
 
 // send adds the rows [from, to) of one head to a worker's errands, if they lie together.
@@ -18,34 +67,9 @@ func (w *worker) send(x *Tensor, batch, head, from, to int) (sent bool) {
 	if from >= to || x.empty() || x.Stride[2] != x.Shape[3] {
 		return false
 	}
-	w.errands = append(w.errands, errand{x.at(batch, head, from), (to - from) * x.Shape[3] * x.format.size()})
+	w.errands.together(x.at(batch, head, from), (to-from)*x.Shape[3]*x.format.size())
 	return true
 }
-
-// forget keeps nothing of the caller's alive.
-func (w *worker) forget() {
-	clear(w.errands[:cap(w.errands)])
-	w.errands = w.errands[:0]
-}
-
-// errand returns what a product of so many rows and so much depth is to ask for: otherwise, if there is nothing.
-func (w *worker) errand(rows, depth int, otherwise *float32) *float32 {
-	if len(w.errands) == 0 {
-		return otherwise
-	}
-	e := &w.errands[0]
-	next := (*float32)(e.at)
-	if done := (rows + rowTile - 1) / rowTile * depth * requestBytes; done < e.bytes {
-		e.at, e.bytes = unsafe.Add(e.at, done), e.bytes-done
-	} else {
-		w.errands = append(w.errands[:0], w.errands[1:]...)
-	}
-	return next
-}
-
-// requestBytes is how much a product asks for with each step of depth and 12 rows: three lines in eight steps
-// (requested in gen/product.go). A tile of 96 rows asks for half as much again in a block as the block has keys and values.
-const requestBytes = 24
 
 // fetchBlock asks for the rows of block b of k or v, if there is one.
 func (w *worker) fetchBlock(t *tile, x *Tensor, b int) {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"sync"
+	"unsafe"
 
 	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
@@ -17,13 +18,13 @@ const (
 	// mostRows is the most rows of such a block.
 	mostRows = 32 * rowTile
 	// chunkDepth is the most columns of X in such a block.
-	chunkDepth = 1024
+	chunkDepth = 2048
 	// chunkPanels is the most panels of Y that wait for the next chunk.
 	chunkPanels = 64
 	// fewRows are read where they are, and W streams by; more are first copied together.
 	fewRows = 8
-	// pieceRows is the number of rows of one call, between which the next block is prefetched.
-	pieceRows = rowTile
+	// aliasBytes is the distance at which rows compete for the same few places of the first-level cache.
+	aliasBytes = 4096
 )
 
 // MatMulOptions says how to multiply. The zero value is Y = X·W on all cores.
@@ -115,6 +116,8 @@ type multiplyScratch struct {
 	y    []float32 // a tile of Y for each panel that is under way
 	b    []float32 // a block of a panel that is not stored in float32
 	held int       // the block of rows that x holds, or -1
+
+	errands errands
 }
 
 // begin starts anew with another X.
@@ -124,6 +127,9 @@ func (m *multiplier) begin(x Matrix, workers int) {
 	m.products = m.products[:0]
 	if m.task == nil {
 		m.task = m.block
+	}
+	for i := range m.workers {
+		m.workers[i].errands.forget()
 	}
 }
 
@@ -183,8 +189,13 @@ func (m *multiplier) run() {
 // two would all compete for the same places of the cache.
 func pitch(n int) int { return roundUp(n, 2*lanes) + lanes }
 
-// inPlace reports that X is read where it is.
-func (m *multiplier) inPlace() bool { return m.x.Rows <= fewRows && !m.x.Transposed }
+// inPlace reports that X is read where it is: a few rows, and those that a cache can hold with what lies between them.
+func (m *multiplier) inPlace() bool {
+	if m.x.Transposed {
+		return false
+	}
+	return m.x.Rows <= fewRows || m.rows*m.x.Stride <= blockSize && m.x.Stride*4%aliasBytes != 0
+}
 
 // block is a task: one block of rows by one run of panels.
 func (m *multiplier) block(worker, task int) {
@@ -216,14 +227,15 @@ func (m *multiplier) block(worker, task int) {
 				y.tile = at(w.y, (n-first)*rows*panel)
 			}
 			for k := from; ; k += deep {
-				here := (n*depth + k) * panel
-				next := here + deep*panel
-				if k+deep >= to {
-					next = ((n+1)*depth + from) * panel
-				}
 				size := min(deep, to-k) * panel
 				y.begun, y.last = k > 0, k+deep >= depth
-				m.multiply(&y, offset(x, k-from), stride, p.w.block(m.level, w, here, size), size/panel, p.w.ahead(next, size, rows))
+				b := p.w.block(m.level, w, (n*depth+k)*panel, size)
+				if k+deep < to {
+					m.send(w, &y, n, k+deep, deep)
+				} else {
+					m.send(w, &y, n+1, from, deep)
+				}
+				m.multiply(w, &y, offset(x, k-from), stride, b, size/panel)
 				if k+deep >= to {
 					break
 				}
@@ -273,16 +285,32 @@ type strip struct {
 	last      bool // with the next product it is done
 }
 
-// multiply goes on with a strip for some more depth, in calls of less than 50 µs. Meanwhile the next block of
-// the weights is brought nearer, some of it with every call, and what is done goes out to memory.
-func (m *multiplier) multiply(y *strip, x *float32, stride int, b *float32, depth int, next []float32) {
+// send has fetched what a strip like y needs from the column k of X on: a block of its panel, and, if that is the last,
+// the place of the result.
+func (m *multiplier) send(w *multiplyScratch, y *strip, panelNumber, k, deep int) {
+	w.errands = w.errands[:0] // what was not fetched yet is needed now
+	depth, weights := m.x.Cols, y.p.w
+	if panelNumber == weights.panelCount() {
+		return
+	}
+	if y.rows > fewRows || weights.format != Float32 { // otherwise Stream asks itself
+		w.errands.together(weights.stored((panelNumber*depth+k)*panel, deep*panel))
+	}
+	if y.rows > fewRows && k+deep >= depth {
+		w.errands = append(w.errands, errand{unsafe.Pointer(offset(y.p.y.row(y.row), panelNumber*panel)), y.rows, 4 * y.p.y.Stride})
+	}
+}
+
+// multiply goes on with a strip for some more depth, in calls of less than 50 µs. Meanwhile what comes next
+// is brought nearer, some of it with every call, and what is done goes out to memory.
+func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride int, b *float32, depth int) {
 	var alpha *float32
 	if y.begun {
 		alpha = &ones[0] // 1·y is y, bit for bit
 	}
 	if y.rows <= fewRows {
-		if n := len(next) / 64 * 64; n > 0 {
-			asm.Prefetch(m.level, &next[0], n)
+		for _, e := range w.errands {
+			asm.Prefetch(m.level, (*float32)(e.at), e.pieces*pieceBytes/4)
 		}
 		asm.Stream(m.level, y.tile, panel, x, stride, b, depth, y.rows, alpha)
 		if y.last {
@@ -291,13 +319,10 @@ func (m *multiplier) multiply(y *strip, x *float32, stride int, b *float32, dept
 		return
 	}
 	cols := roundUp(min(panel, y.p.w.cols-y.panel*panel), lanes)
-	share := roundUp(len(next)*pieceRows/y.rows, 64)
-	for r := 0; r < y.rows; r += pieceRows {
-		ahead, rows := b, min(pieceRows, y.rows-r)
-		if len(next) > 0 {
-			ahead, next = &next[0], next[min(share, len(next)):]
-		}
-		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride), stride, b, depth, rows, cols, alpha, ahead)
+	for r := 0; r < y.rows; r += rowTile {
+		rows := min(rowTile, y.rows-r)
+		next, apart := w.errands.take(m.level, rows, depth, b)
+		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride), stride, b, depth, rows, cols, alpha, next, apart)
 		if y.last {
 			m.finish(y, r, rows)
 		}

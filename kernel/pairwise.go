@@ -150,7 +150,8 @@ func (p *pairwise) block(s *pairwiseScratch, products *float32, pitch, from, to 
 		p.rows.gather(s.rows, from, n)
 		a, stride = &s.rows[0], dim
 	} else if more := min(n, p.rows.count-to); more > 0 && stride == dim {
-		s.tile.errands = append(s.tile.errands[:0], errand{p.rows.row(to), more * dim * 4})
+		s.tile.errands = s.tile.errands[:0]
+		s.tile.errands.together(p.rows.row(to), more*dim*4)
 	}
 	// What is read from further away goes by once: a tile of rows, or else all panels.
 	together := rowTile

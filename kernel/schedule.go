@@ -215,7 +215,7 @@ func (s *schedule) guarded(p *Plan, w *worker) {
 
 // work takes tasks until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
-	defer w.forget()
+	defer w.errands.forget()
 	i := 0 // the sequence of the task: numbers only grow
 	for !s.failed.Load() {
 		n := int(s.next.Add(1)) - 1

@@ -142,7 +142,7 @@ type worker struct {
 	untouched         bool        // the O of state is whatever it was
 	blk               block
 	far               stridedTile
-	errands           []errand
+	errands           errands
 }
 
 // state is the online softmax of the rows of a tile: maximum, sum over 16 lanes, sum, and O, not yet
@@ -450,9 +450,9 @@ func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *fl
 		}
 		for {
 			d := min(depth-from, maxDepth)
-			next := w.errand(n, d, panelAhead)
+			next, stride := w.errands.take(w.level, n, d, panelAhead)
 			panelAhead = b // once is enough
-			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale, next)
+			asm.Product(w.level, offset(c, row*cStride), cStride, offset(a, row*aStride+from), aStride, offset(b, from*panel), d, n, cols, scale, next, stride)
 			if from += d; from >= depth {
 				break
 			}

@@ -128,23 +128,21 @@ func (w *Weights) block(level isa.Level, s *multiplyScratch, i, n int) *float32 
 	return to
 }
 
-// ahead returns the memory of n numbers of the panels from index i on, as far as there are any, that
-// is to be prefetched. For few rows Stream does that.
-func (w *Weights) ahead(i, n, rows int) []float32 {
-	if rows <= fewRows && w.format == Float32 {
-		return nil
-	}
+// stored returns where n numbers of the panels lie from number i on, as far as there are any, and their size in bytes.
+func (w *Weights) stored(i, n int) (at unsafe.Pointer, bytes int) {
 	n = min(n, w.rows*panel*w.panelCount()-i)
 	if n <= 0 {
-		return nil
+		return nil, 0
 	}
 	switch w.format {
 	case Float32:
-		return w.f32[i : i+n]
+		at = unsafe.Pointer(&w.f32[i])
 	case Int8:
-		return unsafe.Slice((*float32)(unsafe.Pointer(&w.int8[i])), n/4)
+		at = unsafe.Pointer(&w.int8[i])
+	default:
+		at = unsafe.Pointer(&w.half[i])
 	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&w.half[i])), n/2)
+	return at, n * w.format.size()
 }
 
 // Quantize rounds a float32 matrix to int8, row-major into dst, for [PackScaled]. The scale s of a column

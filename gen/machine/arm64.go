@@ -856,6 +856,11 @@ func (b *arm64Backend) transpose(rows []operand.Op) {
 
 func (b *arm64Backend) param(d reg.Register, a operand.Mem) { b.set("MOVD", d, a) }
 func (b *arm64Backend) move(d, s operand.Op)                { b.set("MOVD", d, s) }
+func (b *arm64Backend) addParam(d reg.Register, p operand.Mem) {
+	t := b.m.GP64()
+	b.param(t, p)
+	b.addWord(d, t)
+}
 func (b *arm64Backend) addWord(d, s operand.Op)             { b.set("ADDX", d, d, s) }
 func (b *arm64Backend) subWord(d, s operand.Op)             { b.set("SUBX", d, d, s) }
 func (b *arm64Backend) shiftWord(d operand.Op, n uint8)     { b.set("LSLX", d, d, operand.U8(n)) }

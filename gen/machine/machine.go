@@ -158,6 +158,7 @@ type backend interface {
 	param(d reg.Register, a operand.Mem)
 	move(d, s operand.Op)
 	addWord(d, s operand.Op)
+	addParam(d reg.Register, a operand.Mem)
 	subWord(d, s operand.Op)
 	shiftWord(d operand.Op, n uint8)
 	shiftWordDown(d operand.Op, n uint8)
@@ -944,6 +945,15 @@ func (m *Machine) SetImm(d Word, k int) {
 
 // AddWord adds s to d.
 func (m *Machine) AddWord(d, s Word) { m.words("+=", d, s, m.b.addWord) }
+
+// AddArg adds an int parameter to d, on x86 straight from memory.
+func (m *Machine) AddArg(d Word, name string) {
+	c, err := m.fn.Signature.Params().Lookup(name).Resolve()
+	must(err)
+	m.explain("%s += %s", d.name, name)
+	m.b.addParam(d.reg, c.Addr)
+	m.note = ""
+}
 
 // SubWord subtracts s from d.
 func (m *Machine) SubWord(d, s Word) { m.words("-=", d, s, m.b.subWord) }

@@ -703,11 +703,12 @@ func (b *x86Backend) swapPairs(d, x operand.Op) {
 
 // Words and control.
 
-func (b *x86Backend) param(d reg.Register, a operand.Mem) { b.m.emit(x86.MOVQ(a, d)) }
-func (b *x86Backend) move(d, s operand.Op)                { b.m.emit(x86.MOVQ(s, d)) }
-func (b *x86Backend) addWord(d, s operand.Op)             { b.m.emit(x86.ADDQ(s, d)) }
-func (b *x86Backend) subWord(d, s operand.Op)             { b.m.emit(x86.SUBQ(s, d)) }
-func (b *x86Backend) shiftWord(d operand.Op, n uint8)     { b.m.emit(x86.SHLQ(operand.U8(n), d)) }
+func (b *x86Backend) param(d reg.Register, a operand.Mem)    { b.m.emit(x86.MOVQ(a, d)) }
+func (b *x86Backend) move(d, s operand.Op)                   { b.m.emit(x86.MOVQ(s, d)) }
+func (b *x86Backend) addParam(d reg.Register, p operand.Mem) { b.m.emit(x86.ADDQ(p, d)) }
+func (b *x86Backend) addWord(d, s operand.Op)                { b.m.emit(x86.ADDQ(s, d)) }
+func (b *x86Backend) subWord(d, s operand.Op)                { b.m.emit(x86.SUBQ(s, d)) }
+func (b *x86Backend) shiftWord(d operand.Op, n uint8)        { b.m.emit(x86.SHLQ(operand.U8(n), d)) }
 
 func (b *x86Backend) shiftWordDown(d operand.Op, n uint8) { b.m.emit(x86.SHRQ(operand.U8(n), d)) }
 

@@ -82,7 +82,7 @@ func dotChains(c *[4][lanes]float32, x, y *float32, n int) float32 {
 }
 
 // Product is the kernel of that name.
-func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, _ *float32) {
+func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, _ *float32, _ int) {
 	tileProduct(c, cStride, a, aStride, b, depth, rows, cols, alpha)
 }
 
