@@ -95,8 +95,8 @@ func stored(f kernel.Format, x []float32, width int) []float32 {
 	return x
 }
 
-// appended is one more token for a cache, as when generating text, after so many bytes went through the
-// caches of the CPU.
+// appended is one more token for a cache, as when generating text: so many bytes went through the caches of the CPU,
+// and then the token came out of a projection.
 type appended struct {
 	heads, dim int
 	format     kernel.Format
@@ -152,6 +152,9 @@ func (a appended) prepare(int) *job {
 				check(cache().Truncate(first))
 			}
 			flush()(1)
+			width, n := a.heads*a.dim, cache().Len()
+			measure.Stream(k[n*width:(n+1)*width], 1)(1)
+			measure.Stream(v[n*width:(n+1)*width], 1)(1)
 		},
 		calls:   last - first,
 		output:  output,
