@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/hugepages"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -55,12 +56,15 @@ func PackScaled(w Matrix, scale []float32) (*Weights, error) {
 	switch w.format {
 	case Float32:
 		p.f32 = grow(nil, n)
+		hugepages.Ask(p.f32)
 		p.packFloat32(&w)
 	case Int8:
 		p.int8 = make([]int8, n)
+		hugepages.Ask(p.int8)
 		packElements(p.int8, &w)
 	default:
 		p.half = make([]uint16, n)
+		hugepages.Ask(p.half)
 		packElements(p.half, &w)
 	}
 	return p, nil
