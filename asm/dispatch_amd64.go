@@ -276,27 +276,6 @@ func scaleRowsAVX512(dst *float32, dstStride int, src *float32, srcStride, rows,
 //go:noescape
 func scaleRowsAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)
 
-// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
-//
-//go:noinline
-func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
-	switch level {
-	case isa.AVX512:
-		streamAVX512(c, cStride, a, aStride, b, depth, rows, alpha)
-		return
-	case isa.AVX2:
-		streamAVX2(c, cStride, a, aStride, b, depth, rows, alpha)
-		return
-	}
-	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
-}
-
-//go:noescape
-func streamAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
-
-//go:noescape
-func streamAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
-
 // RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
 //
 //go:noinline

@@ -201,21 +201,6 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 //go:noescape
 func scaleRowsNEON(dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32)
 
-// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
-//
-//go:noinline
-func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
-	switch level {
-	case isa.NEON:
-		streamNEON(c, cStride, a, aStride, b, depth, rows, alpha)
-		return
-	}
-	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
-}
-
-//go:noescape
-func streamNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)
-
 // RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
 //
 //go:noinline

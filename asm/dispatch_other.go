@@ -100,13 +100,6 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 	portable.ScaleRows(dst, dstStride, src, srcStride, rows, cols, factor)
 }
 
-// Stream is Product for all 32 columns of a panel, made for few rows: it prefetches B.
-//
-//go:noinline
-func Stream(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
-	portable.Stream(c, cStride, a, aStride, b, depth, rows, alpha)
-}
-
 // RotaryHalves turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.
 //
 //go:noinline

@@ -114,16 +114,6 @@ var kernels = append([]kernel{
 			return 0
 		}
 	}},
-	{"Stream", 20, func(d *draw, n int) call {
-		depth := d.IntN(20)
-		c := d.out("c", d.matrix(n, 32), d.Float32, exact)
-		a, b := d.in("a", d.matrix(n, depth), d.Float32), d.in("b", panel(depth, 32), d.Float32)
-		alpha := d.orNil(d.in("alpha", vector(n), d.Float32))
-		return func(l isa.Level) float32 {
-			asm.Stream(l, c.Ptr(), c.Stride, a.Ptr(), a.Stride, b.Ptr(), depth, n, alpha)
-			return 0
-		}
-	}},
 	{"AffineRows", long, func(d *draw, n int) call {
 		rows := d.upTo(4)
 		dst, src := d.out("dst", d.matrix(rows, n), d.Float32, exact), d.in("src", d.matrix(rows, n), d.Float32)

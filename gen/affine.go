@@ -2,27 +2,6 @@ package main
 
 import "github.com/quern-go/quern/gen/machine"
 
-// stream is product for a few rows and a whole panel, which then passes by at the speed of memory:
-// both halves at once, so that B is read in order, and asked for ahead of time.
-func stream(m *machine.Machine) {
-	const values = panel / machine.LogicalLanes
-	t := productTile{m: m, values: values, a: m.Arg("a"), b: m.Arg("b"), c: m.Arg("c"), rows: m.Arg("rows")}
-	registers := machine.LogicalLanes / m.Lanes
-	for _, n := range []int{8, 4, 2, 1} {
-		// Rows of C, one of B, and two factors.
-		if (n+1)*values*registers+2 > m.Registers {
-			continue
-		}
-		// Where several tiles share a block of B, the first asks for the next block. A single row
-		// goes so fast that the hardware sees the stream; far ahead would only be in its way.
-		t.ahead = 64 * panelPitch
-		if n == 1 {
-			t.ahead = 16 * panelPitch
-		}
-		m.While(t.rows, n, "rows", func() { t.emit(n) })
-	}
-}
-
 // affineRows is the end of MatMul: dst = src·scale + bias, both by column, each operation rounded on
 // its own. A panel's two halves go together, because rows of dst are far apart.
 func affineRows(m *machine.Machine) {

@@ -81,11 +81,6 @@ var manifest = append([]kernel{
 		Doc:  "is dst = src·factor; each row of dst is written up to the next multiple of 16.",
 		Text: scaleRows,
 	}, {
-		Name: "Stream",
-		Sig:  "func(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32)",
-		Doc:  "is Product for all 32 columns of a panel, made for few rows: it prefetches B.",
-		Text: stream,
-	}, {
 		Name: "RotaryHalves",
 		Sig:  "func(x *float32, stride, rows int, cos, sin *float32, n int)",
 		Doc:  "turns the pairs x[i], x[n+i] of each row: a·cos - b·sin and b·cos + a·sin.",

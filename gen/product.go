@@ -113,8 +113,7 @@ type productTile struct {
 	values  int
 	a, b, c machine.Word
 	rows    machine.Word // that are left, those of the tile included
-	next    machine.Word // what to prefetch, some lines in each round, if it is not B
-	ahead   int          // bytes of B to prefetch ahead, or 0
+	next    machine.Word // what to prefetch, some lines in each round
 }
 
 // round is the number of steps of depth between two branches, which are predicted better the fewer there are.
@@ -135,16 +134,13 @@ func (t productTile) emit(rows int) {
 	b, depth := m.Word("b_k"), m.Arg("depth")
 	m.Set(b, t.b)
 	for _, steps := range []int{round, 1} {
-		requests := t.ahead == 0 && steps == round
+		requests := steps == round
 		m.While(depth, steps, "depth", func() {
 			for k := range steps {
 				column := make([]machine.Value, t.values)
 				for v := range column {
 					column[v] = m.Named("B[%d][%d]", k, v)
 					m.Load(column[v], b.At(panelPitch*k+64*v))
-					if t.ahead > 0 {
-						m.PrefetchFar(b.At(panelPitch*k + 64*v + t.ahead))
-					}
 				}
 				t.outer(acc, column, a, k)
 				if requests && t.requested(k+1) > t.requested(k) {

@@ -12,7 +12,9 @@ import (
 // Sizes that only speed depends on.
 const (
 	// A block of a panel is 256 rows, 32 KiB, but less for fewer rows of X, to fetch the next in time.
-	blockDepth, blockDepthSome, blockDepthFew = 256, 128, 64
+	blockDepth, blockDepthSome = 256, 128
+	// fewBytes is the size of a block that few rows are multiplied with, in some passes.
+	fewBytes = 8 << 10
 	// blockSize is the number of elements of X, 1 MiB, that stay in the cache while panels pass by.
 	blockSize = 252 << 10
 	// mostRows is the most rows of such a block.
@@ -116,8 +118,7 @@ type multiplyScratch struct {
 	y    []float32 // a tile of Y for each panel that is under way
 	b    []float32 // a block of a panel that is not stored in float32
 	held int       // the block of rows that x holds, or -1
-
-	errands errands
+	tile worker    // calls the products
 }
 
 // begin starts anew with another X.
@@ -129,7 +130,7 @@ func (m *multiplier) begin(x Matrix, workers int) {
 		m.task = m.block
 	}
 	for i := range m.workers {
-		m.workers[i].errands.forget()
+		m.workers[i].tile.errands.forget()
 	}
 }
 
@@ -173,6 +174,7 @@ func (m *multiplier) run() {
 	for i := range min(m.count, total) {
 		w := &m.workers[i]
 		w.held = -1
+		w.tile.level, w.tile.ones = m.level, ones[:]
 		tiles := 1
 		if depth > chunkDepth {
 			tiles = m.panels
@@ -212,8 +214,8 @@ func (m *multiplier) block(worker, task int) {
 	depth := m.x.Cols
 	deep := blockDepth
 	switch {
-	case m.x.Rows <= fewRows:
-		deep = blockDepthFew
+	case rows <= fewRows:
+		deep = fewBytes / panel / p.w.format.size()
 	case rows < blockDepth/5:
 		deep = blockDepthSome
 	}
@@ -227,15 +229,18 @@ func (m *multiplier) block(worker, task int) {
 				y.tile = at(w.y, (n-first)*rows*panel)
 			}
 			for k := from; ; k += deep {
-				size := min(deep, to-k) * panel
-				y.begun, y.last = k > 0, k+deep >= depth
-				b := p.w.block(m.level, w, (n*depth+k)*panel, size)
-				if k+deep < to {
-					m.send(w, &y, n, k+deep, deep)
+				y.k, y.depth = k, min(deep, to-k)
+				if rows <= fewRows {
+					m.multiplyFew(w, &y, offset(x, k-from), stride)
 				} else {
-					m.send(w, &y, n+1, from, deep)
+					w.tile.errands = w.tile.errands[:0] // what was not fetched yet is needed now
+					if k+deep < to {
+						m.send(w, &y, n, k+deep, deep)
+					} else if n+1 < p.w.panelCount() {
+						m.send(w, &y, n+1, from, deep)
+					}
+					m.multiply(w, &y, offset(x, k-from), stride)
 				}
-				m.multiply(w, &y, offset(x, k-from), stride, b, size/panel)
 				if k+deep >= to {
 					break
 				}
@@ -281,49 +286,51 @@ type strip struct {
 	tile      *float32 // what there is of it so far
 	row, rows int
 	panel     int
-	begun     bool // there is something
-	last      bool // with the next product it is done
+	k, depth  int // the columns of X that are next
+}
+
+// alpha is what there is so far is multiplied with.
+func (y *strip) alpha() *float32 {
+	if y.k == 0 {
+		return nil // there is nothing yet
+	}
+	return &ones[0] // 1·y is y, bit for bit
+}
+
+// last reports that the strip is done after the product at hand.
+func (y *strip) last() bool { return y.k+y.depth == y.p.w.rows }
+
+// multiplyFew goes on with a strip for some more depth: the panel is read as it is stored, at the speed of memory.
+func (m *multiplier) multiplyFew(w *multiplyScratch, y *strip, x *float32, stride int) {
+	weights := y.p.w
+	b, _ := weights.stored((y.panel*weights.rows+y.k)*panel, y.depth*panel)
+	w.tile.few(weights.format, y.tile, panel, x, stride, b, panel, 0, y.depth, y.rows, panel, y.alpha())
+	if y.last() {
+		m.finish(y, 0, y.rows)
+	}
 }
 
 // send has fetched what a strip like y needs from the column k of X on: a block of its panel, and, if that is the last,
 // the place of the result.
 func (m *multiplier) send(w *multiplyScratch, y *strip, panelNumber, k, deep int) {
-	w.errands = w.errands[:0] // what was not fetched yet is needed now
-	depth, weights := m.x.Cols, y.p.w
-	if panelNumber == weights.panelCount() {
-		return
-	}
-	if y.rows > fewRows || weights.format != Float32 { // otherwise Stream asks itself
-		w.errands.together(weights.stored((panelNumber*depth+k)*panel, deep*panel))
-	}
-	if y.rows > fewRows && k+deep >= depth {
-		w.errands = append(w.errands, errand{unsafe.Pointer(offset(y.p.y.row(y.row), panelNumber*panel)), y.rows, 4 * y.p.y.Stride})
+	weights := y.p.w
+	w.tile.errands.together(weights.stored((panelNumber*weights.rows+k)*panel, deep*panel))
+	if k+deep >= weights.rows {
+		w.tile.errands = append(w.tile.errands, errand{unsafe.Pointer(offset(y.p.y.row(y.row), panelNumber*panel)), y.rows, 4 * y.p.y.Stride})
 	}
 }
 
-// multiply goes on with a strip for some more depth, in calls of less than 50 µs. Meanwhile what comes next
-// is brought nearer, some of it with every call, and what is done goes out to memory.
-func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride int, b *float32, depth int) {
-	var alpha *float32
-	if y.begun {
-		alpha = &ones[0] // 1·y is y, bit for bit
-	}
-	if y.rows <= fewRows {
-		for _, e := range w.errands {
-			asm.Prefetch(m.level, (*float32)(e.at), e.pieces*pieceBytes/4)
-		}
-		asm.Stream(m.level, y.tile, panel, x, stride, b, depth, y.rows, alpha)
-		if y.last {
-			m.finish(y, 0, y.rows)
-		}
-		return
-	}
-	cols := roundUp(min(panel, y.p.w.cols-y.panel*panel), lanes)
+// multiply is multiplyFew for many rows, in calls of less than 50 µs. Meanwhile what comes next is brought
+// nearer, some of it with every call, and what is done goes out to memory.
+func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride int) {
+	weights := y.p.w
+	b := weights.block(m.level, w, (y.panel*weights.rows+y.k)*panel, y.depth*panel)
+	cols := roundUp(min(panel, weights.cols-y.panel*panel), lanes)
 	for r := 0; r < y.rows; r += rowTile {
 		rows := min(rowTile, y.rows-r)
-		next, apart := w.errands.take(m.level, rows, depth, b)
-		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride), stride, b, depth, rows, cols, alpha, next, apart)
-		if y.last {
+		next, apart := w.tile.errands.take(m.level, rows, y.depth, b)
+		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride), stride, b, y.depth, rows, cols, y.alpha(), next, apart)
+		if y.last() {
 			m.finish(y, r, rows)
 		}
 	}

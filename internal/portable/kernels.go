@@ -81,16 +81,6 @@ func dotChains(c *[4][lanes]float32, x, y *float32, n int) float32 {
 	return foldAdd(&sum) + 0
 }
 
-// Product is the kernel of that name.
-func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, _ *float32, _ int) {
-	tileProduct(c, cStride, a, aStride, b, depth, rows, cols, alpha)
-}
-
-// Stream is the kernel of that name.
-func Stream(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows int, alpha *float32) {
-	tileProduct(c, cStride, a, aStride, b, depth, rows, panel, alpha)
-}
-
 // begin makes α·C of row r of C, or 0 without alpha.
 func begin(out []float32, alpha *float32, r int) {
 	if alpha == nil {
@@ -103,7 +93,8 @@ func begin(out []float32, alpha *float32, r int) {
 	}
 }
 
-func tileProduct(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
+// Product is the kernel of that name.
+func Product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, _ *float32, _ int) {
 	for r := range rows {
 		out := at(c, r*cStride, cols)
 		begin(out, alpha, r)
