@@ -404,76 +404,74 @@ chains_end_2:
 
 // func productAVX2(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32, nextStride int)
 TEXT ·productAVX2(SB), NOSPLIT, $0-88
-	MOVQ c+0(FP), AX // c
-	MOVQ b+32(FP), CX // b
-	MOVQ cols+56(FP), DX // cols
+	MOVQ a+16(FP), AX // a
+	MOVQ c+0(FP), CX // c
+	MOVQ rows+48(FP), DX // rows
 	MOVQ next+72(FP), BX // next
-	CMPQ DX, $+16 // cols < 16
-	JLT  columns_end_2 // cols < 16
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
 
-columns_1:
-	MOVQ a+16(FP), SI // a
-	MOVQ rows+48(FP), R8 // rows
-	MOVQ AX, DI // c_tile = c
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_4 // rows < 1
+rows_1:
+	MOVQ DX, SI // height = rows
+	CMPQ DX, $+7 // rows < 7
+	JLT  less_3 // rows < 7
+	ADDQ $+1, SI // height += 1
+	SHRQ $0x01, SI // height >>= 1
+	CMPQ DX, $+12 // rows < 12
+	JLT  less_4 // rows < 12
+	MOVQ $+6, SI // height = 6
 
-rows_3:
-	MOVQ R8, R9 // height = rows
-	CMPQ R8, $+7 // rows < 7
-	JLT  less_5 // rows < 7
-	ADDQ $+1, R9 // height += 1
-	SHRQ $0x01, R9 // height >>= 1
-	CMPQ R8, $+12 // rows < 12
-	JLT  less_6 // rows < 12
-	MOVQ $+6, R9 // height = 6
+less_4:
+less_3:
+	CMPQ SI, $+6 // height < 6
+	JLT  less_5 // height < 6
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_8 // cols < 16
 
-less_6:
-less_5:
-	CMPQ R9, $+6 // height < 6
-	JLT  less_7 // height < 6
-
+columns_7:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
 	JLT          less_9 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R8), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	VBROADCASTSS 12(R9), Y8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
-	VMOVUPS      32(R12), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VBROADCASTSS 12(R8), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // C[3][0] = c[3][0], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
-	VBROADCASTSS 16(R9), Y10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
-	VMOVUPS      32(R12)(R10*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
+	VBROADCASTSS 16(R8), Y10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Y8 // C[4][0] = c[4][0], lanes 0..7
+	VMOVUPS      32(R11)(R9*1), Y9 // C[4][0] = c[4][0], lanes 8..15
 	VMULPS       Y10, Y8, Y8 // C[4][0] = C[4][0] * α[4], lanes 0..7
 	VMULPS       Y10, Y9, Y9 // C[4][0] = C[4][0] * α[4], lanes 8..15
-	VBROADCASTSS 20(R9), Y12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Y10 // C[5][0] = c_tile[5][0], lanes 0..7
-	VMOVUPS      32(R12)(R10*2), Y11 // C[5][0] = c_tile[5][0], lanes 8..15
+	VBROADCASTSS 20(R8), Y12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Y10 // C[5][0] = c[5][0], lanes 0..7
+	VMOVUPS      32(R11)(R9*2), Y11 // C[5][0] = c[5][0], lanes 8..15
 	VMULPS       Y12, Y10, Y10 // C[5][0] = C[5][0] * α[5], lanes 0..7
 	VMULPS       Y12, Y11, Y11 // C[5][0] = C[5][0] * α[5], lanes 8..15
 	JMP          end_10
@@ -494,302 +492,317 @@ less_9:
 
 end_10:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
 	JLT  depth_end_12 // depth < 8
 
 depth_11:
-	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
+	VMOVUPS      (R11), Y12 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y13 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y14 // a[0][0] = a[0][0]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y14 // a[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*1), Y14 // a[1][0] = a[1][0]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y14 // a[2][0] = a[2][0]
+	VBROADCASTSS (R9)(R8*2), Y14 // a[2][0] = a[2][0]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y14 // a[3][0] = a[3][0]
+	VBROADCASTSS (R10), Y14 // a[3][0] = a[3][0]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*1), Y14 // a[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*1), Y14 // a[4][0] = a[4][0]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*2), Y14 // a[5][0] = a[5][0]
+	VBROADCASTSS (R10)(R8*2), Y14 // a[5][0] = a[5][0]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][0] * B[0][0], lanes 8..15
-	VMOVUPS      128(R12), Y12 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R12), Y13 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y14 // a[0][1] = a[0][1]
+	VMOVUPS      128(R11), Y12 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R11), Y13 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R9), Y14 // a[0][1] = a[0][1]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y14 // a[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*1), Y14 // a[1][1] = a[1][1]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*2), Y14 // a[2][1] = a[2][1]
+	VBROADCASTSS 4(R9)(R8*2), Y14 // a[2][1] = a[2][1]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11), Y14 // a[3][1] = a[3][1]
+	VBROADCASTSS 4(R10), Y14 // a[3][1] = a[3][1]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11)(R9*1), Y14 // a[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*1), Y14 // a[4][1] = a[4][1]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11)(R9*2), Y14 // a[5][1] = a[5][1]
+	VBROADCASTSS 4(R10)(R8*2), Y14 // a[5][1] = a[5][1]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][1] * B[1][0], lanes 8..15
-	VMOVUPS      256(R12), Y12 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R12), Y13 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y14 // a[0][2] = a[0][2]
+	VMOVUPS      256(R11), Y12 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R11), Y13 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R9), Y14 // a[0][2] = a[0][2]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y14 // a[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*1), Y14 // a[1][2] = a[1][2]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*2), Y14 // a[2][2] = a[2][2]
+	VBROADCASTSS 8(R9)(R8*2), Y14 // a[2][2] = a[2][2]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11), Y14 // a[3][2] = a[3][2]
+	VBROADCASTSS 8(R10), Y14 // a[3][2] = a[3][2]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11)(R9*1), Y14 // a[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*1), Y14 // a[4][2] = a[4][2]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11)(R9*2), Y14 // a[5][2] = a[5][2]
+	VBROADCASTSS 8(R10)(R8*2), Y14 // a[5][2] = a[5][2]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][2] * B[2][0], lanes 8..15
-	VMOVUPS      384(R12), Y12 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R12), Y13 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y14 // a[0][3] = a[0][3]
+	VMOVUPS      384(R11), Y12 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R11), Y13 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R9), Y14 // a[0][3] = a[0][3]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y14 // a[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*1), Y14 // a[1][3] = a[1][3]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*2), Y14 // a[2][3] = a[2][3]
+	VBROADCASTSS 12(R9)(R8*2), Y14 // a[2][3] = a[2][3]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11), Y14 // a[3][3] = a[3][3]
+	VBROADCASTSS 12(R10), Y14 // a[3][3] = a[3][3]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11)(R9*1), Y14 // a[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*1), Y14 // a[4][3] = a[4][3]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11)(R9*2), Y14 // a[5][3] = a[5][3]
+	VBROADCASTSS 12(R10)(R8*2), Y14 // a[5][3] = a[5][3]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      512(R12), Y12 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R12), Y13 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y14 // a[0][4] = a[0][4]
+	VMOVUPS      512(R11), Y12 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R11), Y13 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y14 // a[0][4] = a[0][4]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y14 // a[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*1), Y14 // a[1][4] = a[1][4]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*2), Y14 // a[2][4] = a[2][4]
+	VBROADCASTSS 16(R9)(R8*2), Y14 // a[2][4] = a[2][4]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11), Y14 // a[3][4] = a[3][4]
+	VBROADCASTSS 16(R10), Y14 // a[3][4] = a[3][4]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11)(R9*1), Y14 // a[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*1), Y14 // a[4][4] = a[4][4]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11)(R9*2), Y14 // a[5][4] = a[5][4]
+	VBROADCASTSS 16(R10)(R8*2), Y14 // a[5][4] = a[5][4]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R12), Y12 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R12), Y13 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y14 // a[0][5] = a[0][5]
+	VMOVUPS      640(R11), Y12 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R11), Y13 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y14 // a[0][5] = a[0][5]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y14 // a[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*1), Y14 // a[1][5] = a[1][5]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*2), Y14 // a[2][5] = a[2][5]
+	VBROADCASTSS 20(R9)(R8*2), Y14 // a[2][5] = a[2][5]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11), Y14 // a[3][5] = a[3][5]
+	VBROADCASTSS 20(R10), Y14 // a[3][5] = a[3][5]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11)(R9*1), Y14 // a[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*1), Y14 // a[4][5] = a[4][5]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11)(R9*2), Y14 // a[5][5] = a[5][5]
+	VBROADCASTSS 20(R10)(R8*2), Y14 // a[5][5] = a[5][5]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R12), Y12 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R12), Y13 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y14 // a[0][6] = a[0][6]
+	VMOVUPS      768(R11), Y12 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R11), Y13 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y14 // a[0][6] = a[0][6]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y14 // a[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*1), Y14 // a[1][6] = a[1][6]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*2), Y14 // a[2][6] = a[2][6]
+	VBROADCASTSS 24(R9)(R8*2), Y14 // a[2][6] = a[2][6]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11), Y14 // a[3][6] = a[3][6]
+	VBROADCASTSS 24(R10), Y14 // a[3][6] = a[3][6]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11)(R9*1), Y14 // a[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*1), Y14 // a[4][6] = a[4][6]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11)(R9*2), Y14 // a[5][6] = a[5][6]
+	VBROADCASTSS 24(R10)(R8*2), Y14 // a[5][6] = a[5][6]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R12), Y12 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R12), Y13 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y14 // a[0][7] = a[0][7]
+	VMOVUPS      896(R11), Y12 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R11), Y13 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y14 // a[0][7] = a[0][7]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y14 // a[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*1), Y14 // a[1][7] = a[1][7]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*2), Y14 // a[2][7] = a[2][7]
+	VBROADCASTSS 28(R9)(R8*2), Y14 // a[2][7] = a[2][7]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11), Y14 // a[3][7] = a[3][7]
+	VBROADCASTSS 28(R10), Y14 // a[3][7] = a[3][7]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11)(R9*1), Y14 // a[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*1), Y14 // a[4][7] = a[4][7]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11)(R9*2), Y14 // a[5][7] = a[5][7]
+	VBROADCASTSS 28(R10)(R8*2), Y14 // a[5][7] = a[5][7]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][7] * B[7][0], lanes 8..15
 	PREFETCHT1   64(BX) // prefetch next[16]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
 
 depth_end_12:
-	CMPQ R13, $+1 // depth < 1
+	CMPQ R12, $+1 // depth < 1
 	JLT  depth_end_14 // depth < 1
 
 depth_13:
-	VMOVUPS      (R12), Y12 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R12), Y13 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y14 // a[0][0] = a[0][0]
+	VMOVUPS      (R11), Y12 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y13 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y14 // a[0][0] = a[0][0]
 	VFMADD231PS  Y14, Y12, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y14 // a[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*1), Y14 // a[1][0] = a[1][0]
 	VFMADD231PS  Y14, Y12, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y14 // a[2][0] = a[2][0]
+	VBROADCASTSS (R9)(R8*2), Y14 // a[2][0] = a[2][0]
 	VFMADD231PS  Y14, Y12, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y14 // a[3][0] = a[3][0]
+	VBROADCASTSS (R10), Y14 // a[3][0] = a[3][0]
 	VFMADD231PS  Y14, Y12, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*1), Y14 // a[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*1), Y14 // a[4][0] = a[4][0]
 	VFMADD231PS  Y14, Y12, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*2), Y14 // a[5][0] = a[5][0]
+	VBROADCASTSS (R10)(R8*2), Y14 // a[5][0] = a[5][0]
 	VFMADD231PS  Y14, Y12, Y10 // C[5][0] += a[5][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y14, Y13, Y11 // C[5][0] += a[5][0] * B[0][0], lanes 8..15
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
 	JGE          depth_13 // depth >= 1
 
 depth_end_14:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
-	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
-	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
-	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
-	VMOVUPS Y6, (R11) // c_tile[3][0] = C[3][0], lanes 0..7
-	VMOVUPS Y7, 32(R11) // c_tile[3][0] = C[3][0], lanes 8..15
-	VMOVUPS Y8, (R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 0..7
-	VMOVUPS Y9, 32(R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 8..15
-	VMOVUPS Y10, (R11)(R9*2) // c_tile[5][0] = C[5][0], lanes 0..7
-	VMOVUPS Y11, 32(R11)(R9*2) // c_tile[5][0] = C[5][0], lanes 8..15
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+5, R8 // rows += -5
-	JMP     end_8
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Y0, (R9) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R9) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R9)(R8*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R9)(R8*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R9)(R8*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R9)(R8*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R10) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R10) // c[3][0] = C[3][0], lanes 8..15
+	VMOVUPS Y8, (R10)(R8*1) // c[4][0] = C[4][0], lanes 0..7
+	VMOVUPS Y9, 32(R10)(R8*1) // c[4][0] = C[4][0], lanes 8..15
+	VMOVUPS Y10, (R10)(R8*2) // c[5][0] = C[5][0], lanes 0..7
+	VMOVUPS Y11, 32(R10)(R8*2) // c[5][0] = C[5][0], lanes 8..15
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_7 // cols >= 16
 
-less_7:
-	CMPQ R9, $+5 // height < 5
+columns_end_8:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	SHLQ $0x01, DI // cStride <<= 1
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	SHLQ $0x01, DI // aStride <<= 1
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+5, DX // rows += -5
+	JMP  end_6
+
+less_5:
+	CMPQ SI, $+5 // height < 5
 	JLT  less_15 // height < 5
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_18 // cols < 16
 
+columns_17:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_17 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_19 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R8), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	VBROADCASTSS 12(R9), Y8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
-	VMOVUPS      32(R12), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VBROADCASTSS 12(R8), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // C[3][0] = c[3][0], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
-	VBROADCASTSS 16(R9), Y10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Y8 // C[4][0] = c_tile[4][0], lanes 0..7
-	VMOVUPS      32(R12)(R10*1), Y9 // C[4][0] = c_tile[4][0], lanes 8..15
+	VBROADCASTSS 16(R8), Y10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Y8 // C[4][0] = c[4][0], lanes 0..7
+	VMOVUPS      32(R11)(R9*1), Y9 // C[4][0] = c[4][0], lanes 8..15
 	VMULPS       Y10, Y8, Y8 // C[4][0] = C[4][0] * α[4], lanes 0..7
 	VMULPS       Y10, Y9, Y9 // C[4][0] = C[4][0] * α[4], lanes 8..15
-	JMP          end_18
+	JMP          end_20
 
-less_17:
+less_19:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -801,268 +814,283 @@ less_17:
 	VXORPS Y8, Y8, Y8 // C[4][0] = 0, lanes 0..7
 	VXORPS Y9, Y9, Y9 // C[4][0] = 0, lanes 8..15
 
-end_18:
+end_20:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_20 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_22 // depth < 8
 
-depth_19:
-	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R12), Y11 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y12 // a[0][0] = a[0][0]
+depth_21:
+	VMOVUPS      (R11), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y12 // a[0][0] = a[0][0]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y12 // a[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*1), Y12 // a[1][0] = a[1][0]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y12 // a[2][0] = a[2][0]
+	VBROADCASTSS (R9)(R8*2), Y12 // a[2][0] = a[2][0]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y12 // a[3][0] = a[3][0]
+	VBROADCASTSS (R10), Y12 // a[3][0] = a[3][0]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*1), Y12 // a[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*1), Y12 // a[4][0] = a[4][0]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
-	VMOVUPS      128(R12), Y10 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R12), Y11 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y12 // a[0][1] = a[0][1]
+	VMOVUPS      128(R11), Y10 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R11), Y11 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R9), Y12 // a[0][1] = a[0][1]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y12 // a[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*1), Y12 // a[1][1] = a[1][1]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*2), Y12 // a[2][1] = a[2][1]
+	VBROADCASTSS 4(R9)(R8*2), Y12 // a[2][1] = a[2][1]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11), Y12 // a[3][1] = a[3][1]
+	VBROADCASTSS 4(R10), Y12 // a[3][1] = a[3][1]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11)(R9*1), Y12 // a[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*1), Y12 // a[4][1] = a[4][1]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][1] * B[1][0], lanes 8..15
-	VMOVUPS      256(R12), Y10 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R12), Y11 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y12 // a[0][2] = a[0][2]
+	VMOVUPS      256(R11), Y10 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R11), Y11 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R9), Y12 // a[0][2] = a[0][2]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y12 // a[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*1), Y12 // a[1][2] = a[1][2]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*2), Y12 // a[2][2] = a[2][2]
+	VBROADCASTSS 8(R9)(R8*2), Y12 // a[2][2] = a[2][2]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11), Y12 // a[3][2] = a[3][2]
+	VBROADCASTSS 8(R10), Y12 // a[3][2] = a[3][2]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11)(R9*1), Y12 // a[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*1), Y12 // a[4][2] = a[4][2]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][2] * B[2][0], lanes 8..15
-	VMOVUPS      384(R12), Y10 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R12), Y11 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y12 // a[0][3] = a[0][3]
+	VMOVUPS      384(R11), Y10 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R11), Y11 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R9), Y12 // a[0][3] = a[0][3]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y12 // a[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*1), Y12 // a[1][3] = a[1][3]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*2), Y12 // a[2][3] = a[2][3]
+	VBROADCASTSS 12(R9)(R8*2), Y12 // a[2][3] = a[2][3]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11), Y12 // a[3][3] = a[3][3]
+	VBROADCASTSS 12(R10), Y12 // a[3][3] = a[3][3]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11)(R9*1), Y12 // a[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*1), Y12 // a[4][3] = a[4][3]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      512(R12), Y10 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R12), Y11 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y12 // a[0][4] = a[0][4]
+	VMOVUPS      512(R11), Y10 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R11), Y11 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y12 // a[0][4] = a[0][4]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y12 // a[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*1), Y12 // a[1][4] = a[1][4]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*2), Y12 // a[2][4] = a[2][4]
+	VBROADCASTSS 16(R9)(R8*2), Y12 // a[2][4] = a[2][4]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11), Y12 // a[3][4] = a[3][4]
+	VBROADCASTSS 16(R10), Y12 // a[3][4] = a[3][4]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11)(R9*1), Y12 // a[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*1), Y12 // a[4][4] = a[4][4]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R12), Y10 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R12), Y11 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y12 // a[0][5] = a[0][5]
+	VMOVUPS      640(R11), Y10 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R11), Y11 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y12 // a[0][5] = a[0][5]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y12 // a[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*1), Y12 // a[1][5] = a[1][5]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*2), Y12 // a[2][5] = a[2][5]
+	VBROADCASTSS 20(R9)(R8*2), Y12 // a[2][5] = a[2][5]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11), Y12 // a[3][5] = a[3][5]
+	VBROADCASTSS 20(R10), Y12 // a[3][5] = a[3][5]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11)(R9*1), Y12 // a[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*1), Y12 // a[4][5] = a[4][5]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R12), Y10 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R12), Y11 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y12 // a[0][6] = a[0][6]
+	VMOVUPS      768(R11), Y10 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R11), Y11 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y12 // a[0][6] = a[0][6]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y12 // a[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*1), Y12 // a[1][6] = a[1][6]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*2), Y12 // a[2][6] = a[2][6]
+	VBROADCASTSS 24(R9)(R8*2), Y12 // a[2][6] = a[2][6]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11), Y12 // a[3][6] = a[3][6]
+	VBROADCASTSS 24(R10), Y12 // a[3][6] = a[3][6]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11)(R9*1), Y12 // a[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*1), Y12 // a[4][6] = a[4][6]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R12), Y10 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R12), Y11 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y12 // a[0][7] = a[0][7]
+	VMOVUPS      896(R11), Y10 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R11), Y11 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y12 // a[0][7] = a[0][7]
 	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y12 // a[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*1), Y12 // a[1][7] = a[1][7]
 	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*2), Y12 // a[2][7] = a[2][7]
+	VBROADCASTSS 28(R9)(R8*2), Y12 // a[2][7] = a[2][7]
 	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11), Y12 // a[3][7] = a[3][7]
+	VBROADCASTSS 28(R10), Y12 // a[3][7] = a[3][7]
 	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11)(R9*1), Y12 // a[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*1), Y12 // a[4][7] = a[4][7]
 	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][7] * B[7][0], lanes 8..15
 	PREFETCHT1   64(BX) // prefetch next[16]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_19 // depth >= 8
-
-depth_end_20:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_22 // depth < 1
-
-depth_21:
-	VMOVUPS      (R12), Y10 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R12), Y11 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y12 // a[0][0] = a[0][0]
-	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y12 // a[1][0] = a[1][0]
-	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y12 // a[2][0] = a[2][0]
-	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y12 // a[3][0] = a[3][0]
-	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11)(R9*1), Y12 // a[4][0] = a[4][0]
-	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_21 // depth >= 1
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_21 // depth >= 8
 
 depth_end_22:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_24 // depth < 1
+
+depth_23:
+	VMOVUPS      (R11), Y10 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y11 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y12 // a[0][0] = a[0][0]
+	VFMADD231PS  Y12, Y10, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y12 // a[1][0] = a[1][0]
+	VFMADD231PS  Y12, Y10, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y12 // a[2][0] = a[2][0]
+	VFMADD231PS  Y12, Y10, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10), Y12 // a[3][0] = a[3][0]
+	VFMADD231PS  Y12, Y10, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R10)(R8*1), Y12 // a[4][0] = a[4][0]
+	VFMADD231PS  Y12, Y10, Y8 // C[4][0] += a[4][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y12, Y11, Y9 // C[4][0] += a[4][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_23 // depth >= 1
+
+depth_end_24:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
-	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
-	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
-	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
-	VMOVUPS Y6, (R11) // c_tile[3][0] = C[3][0], lanes 0..7
-	VMOVUPS Y7, 32(R11) // c_tile[3][0] = C[3][0], lanes 8..15
-	VMOVUPS Y8, (R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 0..7
-	VMOVUPS Y9, 32(R11)(R9*1) // c_tile[4][0] = C[4][0], lanes 8..15
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	JMP     end_16
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Y0, (R9) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R9) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R9)(R8*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R9)(R8*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R9)(R8*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R9)(R8*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R10) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R10) // c[3][0] = C[3][0], lanes 8..15
+	VMOVUPS Y8, (R10)(R8*1) // c[4][0] = C[4][0], lanes 0..7
+	VMOVUPS Y9, 32(R10)(R8*1) // c[4][0] = C[4][0], lanes 8..15
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_17 // cols >= 16
+
+columns_end_18:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	JMP  end_16
 
 less_15:
-	CMPQ R9, $+4 // height < 4
-	JLT  less_23 // height < 4
+	CMPQ SI, $+4 // height < 4
+	JLT  less_25 // height < 4
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_28 // cols < 16
 
+columns_27:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_25 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_29 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R8), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	VBROADCASTSS 12(R9), Y8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Y6 // C[3][0] = c_tile[3][0], lanes 0..7
-	VMOVUPS      32(R12), Y7 // C[3][0] = c_tile[3][0], lanes 8..15
+	VBROADCASTSS 12(R8), Y8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Y6 // C[3][0] = c[3][0], lanes 0..7
+	VMOVUPS      32(R11), Y7 // C[3][0] = c[3][0], lanes 8..15
 	VMULPS       Y8, Y6, Y6 // C[3][0] = C[3][0] * α[3], lanes 0..7
 	VMULPS       Y8, Y7, Y7 // C[3][0] = C[3][0] * α[3], lanes 8..15
-	JMP          end_26
+	JMP          end_30
 
-less_25:
+less_29:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -1072,228 +1100,243 @@ less_25:
 	VXORPS Y6, Y6, Y6 // C[3][0] = 0, lanes 0..7
 	VXORPS Y7, Y7, Y7 // C[3][0] = 0, lanes 8..15
 
-end_26:
+end_30:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_28 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_32 // depth < 8
 
-depth_27:
-	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+depth_31:
+	VMOVUPS      (R11), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	VMOVUPS      128(R12), Y8 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R12), Y9 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y10 // a[0][1] = a[0][1]
+	VMOVUPS      128(R11), Y8 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R11), Y9 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R9), Y10 // a[0][1] = a[0][1]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y10 // a[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*1), Y10 // a[1][1] = a[1][1]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*2), Y10 // a[2][1] = a[2][1]
+	VBROADCASTSS 4(R9)(R8*2), Y10 // a[2][1] = a[2][1]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R11), Y10 // a[3][1] = a[3][1]
+	VBROADCASTSS 4(R10), Y10 // a[3][1] = a[3][1]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][1] * B[1][0], lanes 8..15
-	VMOVUPS      256(R12), Y8 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R12), Y9 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y10 // a[0][2] = a[0][2]
+	VMOVUPS      256(R11), Y8 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R11), Y9 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R9), Y10 // a[0][2] = a[0][2]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y10 // a[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*1), Y10 // a[1][2] = a[1][2]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*2), Y10 // a[2][2] = a[2][2]
+	VBROADCASTSS 8(R9)(R8*2), Y10 // a[2][2] = a[2][2]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R11), Y10 // a[3][2] = a[3][2]
+	VBROADCASTSS 8(R10), Y10 // a[3][2] = a[3][2]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][2] * B[2][0], lanes 8..15
-	VMOVUPS      384(R12), Y8 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R12), Y9 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y10 // a[0][3] = a[0][3]
+	VMOVUPS      384(R11), Y8 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R11), Y9 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R9), Y10 // a[0][3] = a[0][3]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y10 // a[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*1), Y10 // a[1][3] = a[1][3]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*2), Y10 // a[2][3] = a[2][3]
+	VBROADCASTSS 12(R9)(R8*2), Y10 // a[2][3] = a[2][3]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R11), Y10 // a[3][3] = a[3][3]
+	VBROADCASTSS 12(R10), Y10 // a[3][3] = a[3][3]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      512(R12), Y8 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R12), Y9 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y10 // a[0][4] = a[0][4]
+	VMOVUPS      512(R11), Y8 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R11), Y9 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y10 // a[0][4] = a[0][4]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y10 // a[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*1), Y10 // a[1][4] = a[1][4]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*2), Y10 // a[2][4] = a[2][4]
+	VBROADCASTSS 16(R9)(R8*2), Y10 // a[2][4] = a[2][4]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R11), Y10 // a[3][4] = a[3][4]
+	VBROADCASTSS 16(R10), Y10 // a[3][4] = a[3][4]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R12), Y8 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R12), Y9 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y10 // a[0][5] = a[0][5]
+	VMOVUPS      640(R11), Y8 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R11), Y9 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y10 // a[0][5] = a[0][5]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y10 // a[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*1), Y10 // a[1][5] = a[1][5]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*2), Y10 // a[2][5] = a[2][5]
+	VBROADCASTSS 20(R9)(R8*2), Y10 // a[2][5] = a[2][5]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R11), Y10 // a[3][5] = a[3][5]
+	VBROADCASTSS 20(R10), Y10 // a[3][5] = a[3][5]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R12), Y8 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R12), Y9 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y10 // a[0][6] = a[0][6]
+	VMOVUPS      768(R11), Y8 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R11), Y9 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y10 // a[0][6] = a[0][6]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y10 // a[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*1), Y10 // a[1][6] = a[1][6]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*2), Y10 // a[2][6] = a[2][6]
+	VBROADCASTSS 24(R9)(R8*2), Y10 // a[2][6] = a[2][6]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R11), Y10 // a[3][6] = a[3][6]
+	VBROADCASTSS 24(R10), Y10 // a[3][6] = a[3][6]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R12), Y8 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R12), Y9 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y10 // a[0][7] = a[0][7]
+	VMOVUPS      896(R11), Y8 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R11), Y9 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y10 // a[0][7] = a[0][7]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y10 // a[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*1), Y10 // a[1][7] = a[1][7]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*2), Y10 // a[2][7] = a[2][7]
+	VBROADCASTSS 28(R9)(R8*2), Y10 // a[2][7] = a[2][7]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R11), Y10 // a[3][7] = a[3][7]
+	VBROADCASTSS 28(R10), Y10 // a[3][7] = a[3][7]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][7] * B[7][0], lanes 8..15
 	PREFETCHT1   64(BX) // prefetch next[16]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_27 // depth >= 8
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_31 // depth >= 8
 
-depth_end_28:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_30 // depth < 1
+depth_end_32:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_34 // depth < 1
 
-depth_29:
-	VMOVUPS      (R12), Y8 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R12), Y9 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y10 // a[0][0] = a[0][0]
+depth_33:
+	VMOVUPS      (R11), Y8 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R11), Y9 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y10 // a[0][0] = a[0][0]
 	VFMADD231PS  Y10, Y8, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y10 // a[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*1), Y10 // a[1][0] = a[1][0]
 	VFMADD231PS  Y10, Y8, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y10 // a[2][0] = a[2][0]
+	VBROADCASTSS (R9)(R8*2), Y10 // a[2][0] = a[2][0]
 	VFMADD231PS  Y10, Y8, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R11), Y10 // a[3][0] = a[3][0]
+	VBROADCASTSS (R10), Y10 // a[3][0] = a[3][0]
 	VFMADD231PS  Y10, Y8, Y6 // C[3][0] += a[3][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y10, Y9, Y7 // C[3][0] += a[3][0] * B[0][0], lanes 8..15
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_29 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_33 // depth >= 1
 
-depth_end_30:
+depth_end_34:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
-	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
-	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
-	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
-	VMOVUPS Y6, (R11) // c_tile[3][0] = C[3][0], lanes 0..7
-	VMOVUPS Y7, 32(R11) // c_tile[3][0] = C[3][0], lanes 8..15
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+3, R8 // rows += -3
-	JMP     end_24
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Y0, (R9) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R9) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R9)(R8*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R9)(R8*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R9)(R8*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R9)(R8*2) // c[2][0] = C[2][0], lanes 8..15
+	VMOVUPS Y6, (R10) // c[3][0] = C[3][0], lanes 0..7
+	VMOVUPS Y7, 32(R10) // c[3][0] = C[3][0], lanes 8..15
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_27 // cols >= 16
 
-less_23:
-	CMPQ R9, $+3 // height < 3
-	JLT  less_31 // height < 3
+columns_end_28:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	JMP  end_26
 
+less_25:
+	CMPQ SI, $+3 // height < 3
+	JLT  less_35 // height < 3
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_38 // cols < 16
+
+columns_37:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_33 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_39 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	VBROADCASTSS (R8), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c[0][0], lanes 8..15
 	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
 	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c[1][0], lanes 8..15
 	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
 	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	VBROADCASTSS 8(R9), Y6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Y4 // C[2][0] = c_tile[2][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*2), Y5 // C[2][0] = c_tile[2][0], lanes 8..15
+	VBROADCASTSS 8(R8), Y6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Y4 // C[2][0] = c[2][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*2), Y5 // C[2][0] = c[2][0], lanes 8..15
 	VMULPS       Y6, Y4, Y4 // C[2][0] = C[2][0] * α[2], lanes 0..7
 	VMULPS       Y6, Y5, Y5 // C[2][0] = C[2][0] * α[2], lanes 8..15
-	JMP          end_34
+	JMP          end_40
 
-less_33:
+less_39:
 	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
 	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
 	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
@@ -1301,449 +1344,483 @@ less_33:
 	VXORPS Y4, Y4, Y4 // C[2][0] = 0, lanes 0..7
 	VXORPS Y5, Y5, Y5 // C[2][0] = 0, lanes 8..15
 
-end_34:
+end_40:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_36 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ DI, R10 // b_k = b
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_42 // depth < 8
 
-depth_35:
-	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
+depth_41:
+	VMOVUPS      (R10), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	VMOVUPS      128(R11), Y6 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R11), Y7 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y8 // a[0][1] = a[0][1]
+	VMOVUPS      128(R10), Y6 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R10), Y7 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R9), Y8 // a[0][1] = a[0][1]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y8 // a[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*1), Y8 // a[1][1] = a[1][1]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*2), Y8 // a[2][1] = a[2][1]
+	VBROADCASTSS 4(R9)(R8*2), Y8 // a[2][1] = a[2][1]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][1] * B[1][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][1] * B[1][0], lanes 8..15
-	VMOVUPS      256(R11), Y6 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R11), Y7 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y8 // a[0][2] = a[0][2]
+	VMOVUPS      256(R10), Y6 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R10), Y7 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R9), Y8 // a[0][2] = a[0][2]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y8 // a[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*1), Y8 // a[1][2] = a[1][2]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*2), Y8 // a[2][2] = a[2][2]
+	VBROADCASTSS 8(R9)(R8*2), Y8 // a[2][2] = a[2][2]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][2] * B[2][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][2] * B[2][0], lanes 8..15
-	VMOVUPS      384(R11), Y6 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R11), Y7 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y8 // a[0][3] = a[0][3]
+	VMOVUPS      384(R10), Y6 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R10), Y7 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R9), Y8 // a[0][3] = a[0][3]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y8 // a[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*1), Y8 // a[1][3] = a[1][3]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*2), Y8 // a[2][3] = a[2][3]
+	VBROADCASTSS 12(R9)(R8*2), Y8 // a[2][3] = a[2][3]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][3] * B[3][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][3] * B[3][0], lanes 8..15
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      512(R11), Y6 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R11), Y7 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y8 // a[0][4] = a[0][4]
+	VMOVUPS      512(R10), Y6 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R10), Y7 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y8 // a[0][4] = a[0][4]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y8 // a[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*1), Y8 // a[1][4] = a[1][4]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*2), Y8 // a[2][4] = a[2][4]
+	VBROADCASTSS 16(R9)(R8*2), Y8 // a[2][4] = a[2][4]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][4] * B[4][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R11), Y6 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R11), Y7 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y8 // a[0][5] = a[0][5]
+	VMOVUPS      640(R10), Y6 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R10), Y7 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y8 // a[0][5] = a[0][5]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y8 // a[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*1), Y8 // a[1][5] = a[1][5]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*2), Y8 // a[2][5] = a[2][5]
+	VBROADCASTSS 20(R9)(R8*2), Y8 // a[2][5] = a[2][5]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][5] * B[5][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R11), Y6 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R11), Y7 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y8 // a[0][6] = a[0][6]
+	VMOVUPS      768(R10), Y6 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R10), Y7 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y8 // a[0][6] = a[0][6]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y8 // a[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*1), Y8 // a[1][6] = a[1][6]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*2), Y8 // a[2][6] = a[2][6]
+	VBROADCASTSS 24(R9)(R8*2), Y8 // a[2][6] = a[2][6]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][6] * B[6][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R11), Y6 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R11), Y7 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y8 // a[0][7] = a[0][7]
+	VMOVUPS      896(R10), Y6 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R10), Y7 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y8 // a[0][7] = a[0][7]
 	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y8 // a[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*1), Y8 // a[1][7] = a[1][7]
 	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*2), Y8 // a[2][7] = a[2][7]
+	VBROADCASTSS 28(R9)(R8*2), Y8 // a[2][7] = a[2][7]
 	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][7] * B[7][0], lanes 0..7
 	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][7] * B[7][0], lanes 8..15
-	PREFETCHT1   64(BX) // prefetch next[16]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_35 // depth >= 8
-
-depth_end_36:
-	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_38 // depth < 1
-
-depth_37:
-	VMOVUPS      (R11), Y6 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y7 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y8 // a[0][0] = a[0][0]
-	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y8 // a[1][0] = a[1][0]
-	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*2), Y8 // a[2][0] = a[2][0]
-	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+128, R11 // b_k += 128
-	SUBQ         $+1, R12 // depth += -1
-	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_37 // depth >= 1
-
-depth_end_38:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
-	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
-	VMOVUPS Y4, (R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 0..7
-	VMOVUPS Y5, 32(R10)(R9*2) // c_tile[2][0] = C[2][0], lanes 8..15
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	JMP     end_32
-
-less_31:
-	CMPQ R9, $+2 // height < 2
-	JLT  less_39 // height < 2
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_41 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R11), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
-	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
-	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Y2 // C[1][0] = c_tile[1][0], lanes 0..7
-	VMOVUPS      32(R11)(R10*1), Y3 // C[1][0] = c_tile[1][0], lanes 8..15
-	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
-	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
-	JMP          end_42
-
-less_41:
-	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
-	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
-	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
-
-end_42:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_44 // depth < 8
-
-depth_43:
-	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y6 // a[1][0] = a[1][0]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	VMOVUPS      128(R11), Y4 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R11), Y5 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R10), Y6 // a[0][1] = a[0][1]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	VBROADCASTSS 4(R10)(R9*1), Y6 // a[1][1] = a[1][1]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
-	VMOVUPS      256(R11), Y4 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R11), Y5 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R10), Y6 // a[0][2] = a[0][2]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	VBROADCASTSS 8(R10)(R9*1), Y6 // a[1][2] = a[1][2]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
-	VMOVUPS      384(R11), Y4 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R11), Y5 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R10), Y6 // a[0][3] = a[0][3]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	VBROADCASTSS 12(R10)(R9*1), Y6 // a[1][3] = a[1][3]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
-	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      512(R11), Y4 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R11), Y5 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R10), Y6 // a[0][4] = a[0][4]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VBROADCASTSS 16(R10)(R9*1), Y6 // a[1][4] = a[1][4]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R11), Y4 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R11), Y5 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R10), Y6 // a[0][5] = a[0][5]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VBROADCASTSS 20(R10)(R9*1), Y6 // a[1][5] = a[1][5]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R11), Y4 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R11), Y5 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R10), Y6 // a[0][6] = a[0][6]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VBROADCASTSS 24(R10)(R9*1), Y6 // a[1][6] = a[1][6]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R11), Y4 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R11), Y5 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R10), Y6 // a[0][7] = a[0][7]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
-	VBROADCASTSS 28(R10)(R9*1), Y6 // a[1][7] = a[1][7]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
-	PREFETCHT1   64(BX) // prefetch next[16]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_43 // depth >= 8
-
-depth_end_44:
-	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_46 // depth < 1
-
-depth_45:
-	VMOVUPS      (R11), Y4 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R11), Y5 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R10), Y6 // a[0][0] = a[0][0]
-	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VBROADCASTSS (R10)(R9*1), Y6 // a[1][0] = a[1][0]
-	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+128, R11 // b_k += 128
-	SUBQ         $+1, R12 // depth += -1
-	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_45 // depth >= 1
-
-depth_end_46:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	VMOVUPS Y0, (R10) // c_tile[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R10) // c_tile[0][0] = C[0][0], lanes 8..15
-	VMOVUPS Y2, (R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 0..7
-	VMOVUPS Y3, 32(R10)(R9*1) // c_tile[1][0] = C[1][0], lanes 8..15
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	JMP     end_40
-
-less_39:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_47 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R10 // rows of c_tile
-	VBROADCASTSS (R9), Y2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Y0 // C[0][0] = c_tile[0][0], lanes 0..7
-	VMOVUPS      32(R10), Y1 // C[0][0] = c_tile[0][0], lanes 8..15
-	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
-	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
-	JMP          end_48
-
-less_47:
-	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
-	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
-
-end_48:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R9 // rows of a
-	MOVQ depth+40(FP), R11 // depth
-	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_50 // depth < 8
-
-depth_49:
-	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
-	VMOVUPS      128(R10), Y2 // B[1][0] = b_k[32], lanes 0..7
-	VMOVUPS      160(R10), Y3 // B[1][0] = b_k[32], lanes 8..15
-	VBROADCASTSS 4(R9), Y4 // a[0][1] = a[0][1]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
-	VMOVUPS      256(R10), Y2 // B[2][0] = b_k[64], lanes 0..7
-	VMOVUPS      288(R10), Y3 // B[2][0] = b_k[64], lanes 8..15
-	VBROADCASTSS 8(R9), Y4 // a[0][2] = a[0][2]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
-	VMOVUPS      384(R10), Y2 // B[3][0] = b_k[96], lanes 0..7
-	VMOVUPS      416(R10), Y3 // B[3][0] = b_k[96], lanes 8..15
-	VBROADCASTSS 12(R9), Y4 // a[0][3] = a[0][3]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
-	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      512(R10), Y2 // B[4][0] = b_k[128], lanes 0..7
-	VMOVUPS      544(R10), Y3 // B[4][0] = b_k[128], lanes 8..15
-	VBROADCASTSS 16(R9), Y4 // a[0][4] = a[0][4]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
-	VMOVUPS      640(R10), Y2 // B[5][0] = b_k[160], lanes 0..7
-	VMOVUPS      672(R10), Y3 // B[5][0] = b_k[160], lanes 8..15
-	VBROADCASTSS 20(R9), Y4 // a[0][5] = a[0][5]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
-	VMOVUPS      768(R10), Y2 // B[6][0] = b_k[192], lanes 0..7
-	VMOVUPS      800(R10), Y3 // B[6][0] = b_k[192], lanes 8..15
-	VBROADCASTSS 24(R9), Y4 // a[0][6] = a[0][6]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
-	VMOVUPS      896(R10), Y2 // B[7][0] = b_k[224], lanes 0..7
-	VMOVUPS      928(R10), Y3 // B[7][0] = b_k[224], lanes 8..15
-	VBROADCASTSS 28(R9), Y4 // a[0][7] = a[0][7]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
 	PREFETCHT1   64(BX) // prefetch next[16]
 	ADDQ         $+32, R9 // a0 += 32
 	ADDQ         $+1024, R10 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
 	SUBQ         $+8, R11 // depth += -8
 	CMPQ         R11, $+8 // depth >= 8
-	JGE          depth_49 // depth >= 8
+	JGE          depth_41 // depth >= 8
 
-depth_end_50:
+depth_end_42:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_52 // depth < 1
+	JLT  depth_end_44 // depth < 1
 
-depth_51:
-	VMOVUPS      (R10), Y2 // B[0][0] = b_k[0], lanes 0..7
-	VMOVUPS      32(R10), Y3 // B[0][0] = b_k[0], lanes 8..15
-	VBROADCASTSS (R9), Y4 // a[0][0] = a[0][0]
-	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
-	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+depth_43:
+	VMOVUPS      (R10), Y6 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y7 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y8 // a[0][0] = a[0][0]
+	VFMADD231PS  Y8, Y6, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y8 // a[1][0] = a[1][0]
+	VFMADD231PS  Y8, Y6, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*2), Y8 // a[2][0] = a[2][0]
+	VFMADD231PS  Y8, Y6, Y4 // C[2][0] += a[2][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y8, Y7, Y5 // C[2][0] += a[2][0] * B[0][0], lanes 8..15
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
 	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_51 // depth >= 1
+	JGE          depth_43 // depth >= 1
+
+depth_end_44:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	VMOVUPS Y0, (R9) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R9) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R9)(R8*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R9)(R8*1) // c[1][0] = C[1][0], lanes 8..15
+	VMOVUPS Y4, (R9)(R8*2) // c[2][0] = C[2][0], lanes 0..7
+	VMOVUPS Y5, 32(R9)(R8*2) // c[2][0] = C[2][0], lanes 8..15
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_37 // cols >= 16
+
+columns_end_38:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	JMP  end_36
+
+less_35:
+	CMPQ SI, $+2 // height < 2
+	JLT  less_45 // height < 2
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_48 // cols < 16
+
+columns_47:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_49 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	VBROADCASTSS (R8), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R10), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Y2 // C[1][0] = c[1][0], lanes 0..7
+	VMOVUPS      32(R10)(R9*1), Y3 // C[1][0] = c[1][0], lanes 8..15
+	VMULPS       Y4, Y2, Y2 // C[1][0] = C[1][0] * α[1], lanes 0..7
+	VMULPS       Y4, Y3, Y3 // C[1][0] = C[1][0] * α[1], lanes 8..15
+	JMP          end_50
+
+less_49:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+	VXORPS Y2, Y2, Y2 // C[1][0] = 0, lanes 0..7
+	VXORPS Y3, Y3, Y3 // C[1][0] = 0, lanes 8..15
+
+end_50:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ DI, R10 // b_k = b
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_52 // depth < 8
+
+depth_51:
+	VMOVUPS      (R10), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	VMOVUPS      128(R10), Y4 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R10), Y5 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R9), Y6 // a[0][1] = a[0][1]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VBROADCASTSS 4(R9)(R8*1), Y6 // a[1][1] = a[1][1]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][1] * B[1][0], lanes 8..15
+	VMOVUPS      256(R10), Y4 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R10), Y5 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R9), Y6 // a[0][2] = a[0][2]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VBROADCASTSS 8(R9)(R8*1), Y6 // a[1][2] = a[1][2]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][2] * B[2][0], lanes 8..15
+	VMOVUPS      384(R10), Y4 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R10), Y5 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R9), Y6 // a[0][3] = a[0][3]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	VBROADCASTSS 12(R9)(R8*1), Y6 // a[1][3] = a[1][3]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
+	VMOVUPS      512(R10), Y4 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R10), Y5 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R9), Y6 // a[0][4] = a[0][4]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VBROADCASTSS 16(R9)(R8*1), Y6 // a[1][4] = a[1][4]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R10), Y4 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R10), Y5 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R9), Y6 // a[0][5] = a[0][5]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VBROADCASTSS 20(R9)(R8*1), Y6 // a[1][5] = a[1][5]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R10), Y4 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R10), Y5 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R9), Y6 // a[0][6] = a[0][6]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VBROADCASTSS 24(R9)(R8*1), Y6 // a[1][6] = a[1][6]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R10), Y4 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R10), Y5 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R9), Y6 // a[0][7] = a[0][7]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	VBROADCASTSS 28(R9)(R8*1), Y6 // a[1][7] = a[1][7]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_51 // depth >= 8
 
 depth_end_52:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_54 // depth < 1
+
+depth_53:
+	VMOVUPS      (R10), Y4 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R10), Y5 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R9), Y6 // a[0][0] = a[0][0]
+	VFMADD231PS  Y6, Y4, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VBROADCASTSS (R9)(R8*1), Y6 // a[1][0] = a[1][0]
+	VFMADD231PS  Y6, Y4, Y2 // C[1][0] += a[1][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y6, Y5, Y3 // C[1][0] += a[1][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+128, R10 // b_k += 128
+	SUBQ         $+1, R11 // depth += -1
+	CMPQ         R11, $+1 // depth >= 1
+	JGE          depth_53 // depth >= 1
+
+depth_end_54:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R9 // rows of c_tile
-	VMOVUPS Y0, (R9) // c_tile[0][0] = C[0][0], lanes 0..7
-	VMOVUPS Y1, 32(R9) // c_tile[0][0] = C[0][0], lanes 8..15
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	ADDQ    R9, SI // a += aStride
-	ADDQ    $+0, R8 // rows += 0
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	VMOVUPS Y0, (R9) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R9) // c[0][0] = C[0][0], lanes 8..15
+	VMOVUPS Y2, (R9)(R8*1) // c[1][0] = C[1][0], lanes 0..7
+	VMOVUPS Y3, 32(R9)(R8*1) // c[1][0] = C[1][0], lanes 8..15
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_47 // cols >= 16
 
-end_40:
-end_32:
-end_24:
+columns_end_48:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	JMP  end_46
+
+less_45:
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_56 // cols < 16
+
+columns_55:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_57 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R9 // rows of c
+	VBROADCASTSS (R8), Y2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Y0 // C[0][0] = c[0][0], lanes 0..7
+	VMOVUPS      32(R9), Y1 // C[0][0] = c[0][0], lanes 8..15
+	VMULPS       Y2, Y0, Y0 // C[0][0] = C[0][0] * α[0], lanes 0..7
+	VMULPS       Y2, Y1, Y1 // C[0][0] = C[0][0] * α[0], lanes 8..15
+	JMP          end_58
+
+less_57:
+	VXORPS Y0, Y0, Y0 // C[0][0] = 0, lanes 0..7
+	VXORPS Y1, Y1, Y1 // C[0][0] = 0, lanes 8..15
+
+end_58:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ DI, R9 // b_k = b
+	CMPQ R10, $+8 // depth < 8
+	JLT  depth_end_60 // depth < 8
+
+depth_59:
+	VMOVUPS      (R9), Y2 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	VMOVUPS      128(R9), Y2 // B[1][0] = b_k[32], lanes 0..7
+	VMOVUPS      160(R9), Y3 // B[1][0] = b_k[32], lanes 8..15
+	VBROADCASTSS 4(R8), Y4 // a[0][1] = a[0][1]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][1] * B[1][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][1] * B[1][0], lanes 8..15
+	VMOVUPS      256(R9), Y2 // B[2][0] = b_k[64], lanes 0..7
+	VMOVUPS      288(R9), Y3 // B[2][0] = b_k[64], lanes 8..15
+	VBROADCASTSS 8(R8), Y4 // a[0][2] = a[0][2]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][2] * B[2][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][2] * B[2][0], lanes 8..15
+	VMOVUPS      384(R9), Y2 // B[3][0] = b_k[96], lanes 0..7
+	VMOVUPS      416(R9), Y3 // B[3][0] = b_k[96], lanes 8..15
+	VBROADCASTSS 12(R8), Y4 // a[0][3] = a[0][3]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][3] * B[3][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][3] * B[3][0], lanes 8..15
+	PREFETCHT1   (BX) // prefetch next[0]
+	VMOVUPS      512(R9), Y2 // B[4][0] = b_k[128], lanes 0..7
+	VMOVUPS      544(R9), Y3 // B[4][0] = b_k[128], lanes 8..15
+	VBROADCASTSS 16(R8), Y4 // a[0][4] = a[0][4]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][4] * B[4][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][4] * B[4][0], lanes 8..15
+	VMOVUPS      640(R9), Y2 // B[5][0] = b_k[160], lanes 0..7
+	VMOVUPS      672(R9), Y3 // B[5][0] = b_k[160], lanes 8..15
+	VBROADCASTSS 20(R8), Y4 // a[0][5] = a[0][5]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][5] * B[5][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][5] * B[5][0], lanes 8..15
+	VMOVUPS      768(R9), Y2 // B[6][0] = b_k[192], lanes 0..7
+	VMOVUPS      800(R9), Y3 // B[6][0] = b_k[192], lanes 8..15
+	VBROADCASTSS 24(R8), Y4 // a[0][6] = a[0][6]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][6] * B[6][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][6] * B[6][0], lanes 8..15
+	VMOVUPS      896(R9), Y2 // B[7][0] = b_k[224], lanes 0..7
+	VMOVUPS      928(R9), Y3 // B[7][0] = b_k[224], lanes 8..15
+	VBROADCASTSS 28(R8), Y4 // a[0][7] = a[0][7]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][7] * B[7][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][7] * B[7][0], lanes 8..15
+	PREFETCHT1   64(BX) // prefetch next[16]
+	ADDQ         $+32, R8 // a0 += 32
+	ADDQ         $+1024, R9 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R10 // depth += -8
+	CMPQ         R10, $+8 // depth >= 8
+	JGE          depth_59 // depth >= 8
+
+depth_end_60:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_62 // depth < 1
+
+depth_61:
+	VMOVUPS      (R9), Y2 // B[0][0] = b_k[0], lanes 0..7
+	VMOVUPS      32(R9), Y3 // B[0][0] = b_k[0], lanes 8..15
+	VBROADCASTSS (R8), Y4 // a[0][0] = a[0][0]
+	VFMADD231PS  Y4, Y2, Y0 // C[0][0] += a[0][0] * B[0][0], lanes 0..7
+	VFMADD231PS  Y4, Y3, Y1 // C[0][0] += a[0][0] * B[0][0], lanes 8..15
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_61 // depth >= 1
+
+depth_end_62:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R8 // rows of c
+	VMOVUPS Y0, (R8) // c[0][0] = C[0][0], lanes 0..7
+	VMOVUPS Y1, 32(R8) // c[0][0] = C[0][0], lanes 8..15
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_55 // cols >= 16
+
+columns_end_56:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	ADDQ SI, AX // a += aStride
+	ADDQ $+0, DX // rows += 0
+
+end_46:
+end_36:
+end_26:
 end_16:
-end_8:
-	SUBQ $+1, R8 // rows += -1
-	CMPQ R8, $+1 // rows >= 1
-	JGE  rows_3 // rows >= 1
+end_6:
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
 
-rows_end_4:
-	ADDQ $+64, AX // c += 64
-	ADDQ $+64, CX // b += 64
-	SUBQ $+16, DX // cols += -16
-	CMPQ DX, $+16 // cols >= 16
-	JGE  columns_1 // cols >= 16
-
-columns_end_2:
+rows_end_2:
 	VZEROUPPER
 	RET
 

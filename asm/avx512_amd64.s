@@ -270,111 +270,109 @@ chains_end_2:
 
 // func productAVX512(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32, nextStride int)
 TEXT ·productAVX512(SB), NOSPLIT, $0-88
-	MOVQ c+0(FP), AX // c
-	MOVQ b+32(FP), CX // b
-	MOVQ cols+56(FP), DX // cols
+	MOVQ a+16(FP), AX // a
+	MOVQ c+0(FP), CX // c
+	MOVQ rows+48(FP), DX // rows
 	MOVQ next+72(FP), BX // next
-	CMPQ DX, $+32 // cols < 32
-	JLT  columns_end_2 // cols < 32
+	CMPQ DX, $+1 // rows < 1
+	JLT  rows_end_2 // rows < 1
 
-columns_1:
-	MOVQ a+16(FP), SI // a
-	MOVQ rows+48(FP), R8 // rows
-	MOVQ AX, DI // c_tile = c
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_4 // rows < 1
+rows_1:
+	MOVQ DX, SI // height = rows
+	CMPQ DX, $+13 // rows < 13
+	JLT  less_3 // rows < 13
+	ADDQ $+1, SI // height += 1
+	SHRQ $0x01, SI // height >>= 1
+	CMPQ DX, $+24 // rows < 24
+	JLT  less_4 // rows < 24
+	MOVQ $+12, SI // height = 12
 
-rows_3:
-	MOVQ R8, R9 // height = rows
-	CMPQ R8, $+13 // rows < 13
-	JLT  less_5 // rows < 13
-	ADDQ $+1, R9 // height += 1
-	SHRQ $0x01, R9 // height >>= 1
-	CMPQ R8, $+24 // rows < 24
-	JLT  less_6 // rows < 24
-	MOVQ $+12, R9 // height = 12
+less_4:
+less_3:
+	CMPQ SI, $+12 // height < 12
+	JLT  less_5 // height < 12
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_8 // cols < 32
 
-less_6:
-less_5:
-	CMPQ R9, $+12 // height < 12
-	JLT  less_7 // height < 12
-
+columns_7:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
 	JLT          less_9 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	LEAQ         (R13)(R10*2), R14 // rows of c_tile
-	ADDQ         R10, R14 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	LEAQ         (R12)(R9*2), R13 // rows of c
+	ADDQ         R9, R13 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
 	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
 	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
 	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
 	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
 	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
 	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
 	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
 	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
 	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
 	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
 	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
+	VBROADCASTSS 24(R8), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c[6][0]
 	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c[6][16]
 	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
+	VBROADCASTSS 28(R8), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c[7][0]
 	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c[7][16]
 	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
+	VBROADCASTSS 32(R8), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c[8][0]
 	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c[8][16]
 	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	VBROADCASTSS 36(R9), Z20 // α[9] = all alpha[9]
-	VMOVUPS      (R14), Z18 // C[9][0] = c_tile[9][0]
+	VBROADCASTSS 36(R8), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c[9][0]
 	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
-	VMOVUPS      64(R14), Z19 // C[9][1] = c_tile[9][16]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c[9][16]
 	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
-	VBROADCASTSS 40(R9), Z22 // α[10] = all alpha[10]
-	VMOVUPS      (R14)(R10*1), Z20 // C[10][0] = c_tile[10][0]
+	VBROADCASTSS 40(R8), Z22 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z20 // C[10][0] = c[10][0]
 	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
-	VMOVUPS      64(R14)(R10*1), Z21 // C[10][1] = c_tile[10][16]
+	VMOVUPS      64(R13)(R9*1), Z21 // C[10][1] = c[10][16]
 	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
-	VBROADCASTSS 44(R9), Z24 // α[11] = all alpha[11]
-	VMOVUPS      (R14)(R10*2), Z22 // C[11][0] = c_tile[11][0]
+	VBROADCASTSS 44(R8), Z24 // α[11] = all alpha[11]
+	VMOVUPS      (R13)(R9*2), Z22 // C[11][0] = c[11][0]
 	VMULPS       Z24, Z22, Z22 // C[11][0] = C[11][0] * α[11]
-	VMOVUPS      64(R14)(R10*2), Z23 // C[11][1] = c_tile[11][16]
+	VMOVUPS      64(R13)(R9*2), Z23 // C[11][1] = c[11][16]
 	VMULPS       Z24, Z23, Z23 // C[11][1] = C[11][1] * α[11]
 	JMP          end_10
 
@@ -406,129 +404,129 @@ less_9:
 
 end_10:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	LEAQ (R12)(R9*2), R13 // rows of a
-	ADDQ R9, R13 // rows of a
-	MOVQ depth+40(FP), R15 // depth
-	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+8 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	LEAQ (R11)(R8*2), R12 // rows of a
+	ADDQ R8, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ DI, R13 // b_k = b
+	CMPQ R14, $+8 // depth < 8
 	JLT  depth_end_12 // depth < 8
 
 depth_11:
-	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
-	VMOVUPS      64(R14), Z25 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z26 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z27 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z28 // A[2][0] = a[2][0]
+	VMOVUPS      (R13), Z24 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z25 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z26 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z27 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z28 // A[2][0] = a[2][0]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z26 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z27 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z28 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z26 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z27 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z28 // A[5][0] = a[5][0]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z26 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z27 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z28 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z26 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z27 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z28 // A[8][0] = a[8][0]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VBROADCASTSS (R13), Z26 // A[9][0] = a[9][0]
-	VBROADCASTSS (R13)(R9*1), Z27 // A[10][0] = a[10][0]
-	VBROADCASTSS (R13)(R9*2), Z28 // A[11][0] = a[11][0]
+	VBROADCASTSS (R12), Z26 // A[9][0] = a[9][0]
+	VBROADCASTSS (R12)(R8*1), Z27 // A[10][0] = a[10][0]
+	VBROADCASTSS (R12)(R8*2), Z28 // A[11][0] = a[11][0]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][0] * B[0][1]
-	VMOVUPS      128(R14), Z24 // B[1][0] = b_k[32]
-	VMOVUPS      192(R14), Z25 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z26 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z27 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z28 // A[2][1] = a[2][1]
+	VMOVUPS      128(R13), Z24 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z25 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z26 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z27 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z28 // A[2][1] = a[2][1]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z26 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z27 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z28 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z26 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z27 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z28 // A[5][1] = a[5][1]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R12), Z26 // A[6][1] = a[6][1]
-	VBROADCASTSS 4(R12)(R9*1), Z27 // A[7][1] = a[7][1]
-	VBROADCASTSS 4(R12)(R9*2), Z28 // A[8][1] = a[8][1]
+	VBROADCASTSS 4(R11), Z26 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R11)(R8*1), Z27 // A[7][1] = a[7][1]
+	VBROADCASTSS 4(R11)(R8*2), Z28 // A[8][1] = a[8][1]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][1] * B[1][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][1] * B[1][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][1] * B[1][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][1] * B[1][1]
-	VBROADCASTSS 4(R13), Z26 // A[9][1] = a[9][1]
-	VBROADCASTSS 4(R13)(R9*1), Z27 // A[10][1] = a[10][1]
-	VBROADCASTSS 4(R13)(R9*2), Z28 // A[11][1] = a[11][1]
+	VBROADCASTSS 4(R12), Z26 // A[9][1] = a[9][1]
+	VBROADCASTSS 4(R12)(R8*1), Z27 // A[10][1] = a[10][1]
+	VBROADCASTSS 4(R12)(R8*2), Z28 // A[11][1] = a[11][1]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][1] * B[1][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][1] * B[1][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][1] * B[1][0]
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][1] * B[1][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][1] * B[1][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][1] * B[1][1]
-	VMOVUPS      256(R14), Z24 // B[2][0] = b_k[64]
-	VMOVUPS      320(R14), Z25 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z26 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z27 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z28 // A[2][2] = a[2][2]
+	VMOVUPS      256(R13), Z24 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z25 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z26 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z27 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z28 // A[2][2] = a[2][2]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z26 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z27 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z28 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z26 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z27 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z28 // A[5][2] = a[5][2]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R12), Z26 // A[6][2] = a[6][2]
-	VBROADCASTSS 8(R12)(R9*1), Z27 // A[7][2] = a[7][2]
-	VBROADCASTSS 8(R12)(R9*2), Z28 // A[8][2] = a[8][2]
+	VBROADCASTSS 8(R11), Z26 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R11)(R8*1), Z27 // A[7][2] = a[7][2]
+	VBROADCASTSS 8(R11)(R8*2), Z28 // A[8][2] = a[8][2]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][2] * B[2][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][2] * B[2][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][2] * B[2][1]
-	VBROADCASTSS 8(R13), Z26 // A[9][2] = a[9][2]
-	VBROADCASTSS 8(R13)(R9*1), Z27 // A[10][2] = a[10][2]
-	VBROADCASTSS 8(R13)(R9*2), Z28 // A[11][2] = a[11][2]
+	VBROADCASTSS 8(R12), Z26 // A[9][2] = a[9][2]
+	VBROADCASTSS 8(R12)(R8*1), Z27 // A[10][2] = a[10][2]
+	VBROADCASTSS 8(R12)(R8*2), Z28 // A[11][2] = a[11][2]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][2] * B[2][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][2] * B[2][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][2] * B[2][0]
@@ -536,114 +534,114 @@ depth_11:
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][2] * B[2][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R14), Z24 // B[3][0] = b_k[96]
-	VMOVUPS      448(R14), Z25 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z26 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z27 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z28 // A[2][3] = a[2][3]
+	VMOVUPS      384(R13), Z24 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z25 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z26 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z27 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z28 // A[2][3] = a[2][3]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z26 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z27 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z28 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z26 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z27 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z28 // A[5][3] = a[5][3]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R12), Z26 // A[6][3] = a[6][3]
-	VBROADCASTSS 12(R12)(R9*1), Z27 // A[7][3] = a[7][3]
-	VBROADCASTSS 12(R12)(R9*2), Z28 // A[8][3] = a[8][3]
+	VBROADCASTSS 12(R11), Z26 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R11)(R8*1), Z27 // A[7][3] = a[7][3]
+	VBROADCASTSS 12(R11)(R8*2), Z28 // A[8][3] = a[8][3]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][3] * B[3][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][3] * B[3][1]
-	VBROADCASTSS 12(R13), Z26 // A[9][3] = a[9][3]
-	VBROADCASTSS 12(R13)(R9*1), Z27 // A[10][3] = a[10][3]
-	VBROADCASTSS 12(R13)(R9*2), Z28 // A[11][3] = a[11][3]
+	VBROADCASTSS 12(R12), Z26 // A[9][3] = a[9][3]
+	VBROADCASTSS 12(R12)(R8*1), Z27 // A[10][3] = a[10][3]
+	VBROADCASTSS 12(R12)(R8*2), Z28 // A[11][3] = a[11][3]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][3] * B[3][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][3] * B[3][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][3] * B[3][0]
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][3] * B[3][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][3] * B[3][1]
-	VMOVUPS      512(R14), Z24 // B[4][0] = b_k[128]
-	VMOVUPS      576(R14), Z25 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z26 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z27 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z28 // A[2][4] = a[2][4]
+	VMOVUPS      512(R13), Z24 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z25 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z26 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z27 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z28 // A[2][4] = a[2][4]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z26 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z27 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z28 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z26 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z27 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z28 // A[5][4] = a[5][4]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z26 // A[6][4] = a[6][4]
-	VBROADCASTSS 16(R12)(R9*1), Z27 // A[7][4] = a[7][4]
-	VBROADCASTSS 16(R12)(R9*2), Z28 // A[8][4] = a[8][4]
+	VBROADCASTSS 16(R11), Z26 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R11)(R8*1), Z27 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R11)(R8*2), Z28 // A[8][4] = a[8][4]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][4] * B[4][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][4] * B[4][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][4] * B[4][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][4] * B[4][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][4] * B[4][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][4] * B[4][1]
-	VBROADCASTSS 16(R13), Z26 // A[9][4] = a[9][4]
-	VBROADCASTSS 16(R13)(R9*1), Z27 // A[10][4] = a[10][4]
-	VBROADCASTSS 16(R13)(R9*2), Z28 // A[11][4] = a[11][4]
+	VBROADCASTSS 16(R12), Z26 // A[9][4] = a[9][4]
+	VBROADCASTSS 16(R12)(R8*1), Z27 // A[10][4] = a[10][4]
+	VBROADCASTSS 16(R12)(R8*2), Z28 // A[11][4] = a[11][4]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][4] * B[4][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][4] * B[4][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][4] * B[4][0]
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][4] * B[4][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][4] * B[4][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][4] * B[4][1]
-	VMOVUPS      640(R14), Z24 // B[5][0] = b_k[160]
-	VMOVUPS      704(R14), Z25 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z26 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z27 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z28 // A[2][5] = a[2][5]
+	VMOVUPS      640(R13), Z24 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z25 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z26 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z27 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z28 // A[2][5] = a[2][5]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z26 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z27 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z28 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z26 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z27 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z28 // A[5][5] = a[5][5]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][5] * B[5][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z26 // A[6][5] = a[6][5]
-	VBROADCASTSS 20(R12)(R9*1), Z27 // A[7][5] = a[7][5]
-	VBROADCASTSS 20(R12)(R9*2), Z28 // A[8][5] = a[8][5]
+	VBROADCASTSS 20(R11), Z26 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R11)(R8*1), Z27 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R11)(R8*2), Z28 // A[8][5] = a[8][5]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][5] * B[5][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][5] * B[5][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][5] * B[5][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][5] * B[5][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][5] * B[5][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][5] * B[5][1]
-	VBROADCASTSS 20(R13), Z26 // A[9][5] = a[9][5]
-	VBROADCASTSS 20(R13)(R9*1), Z27 // A[10][5] = a[10][5]
-	VBROADCASTSS 20(R13)(R9*2), Z28 // A[11][5] = a[11][5]
+	VBROADCASTSS 20(R12), Z26 // A[9][5] = a[9][5]
+	VBROADCASTSS 20(R12)(R8*1), Z27 // A[10][5] = a[10][5]
+	VBROADCASTSS 20(R12)(R8*2), Z28 // A[11][5] = a[11][5]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][5] * B[5][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][5] * B[5][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][5] * B[5][0]
@@ -651,76 +649,76 @@ depth_11:
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][5] * B[5][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R14), Z24 // B[6][0] = b_k[192]
-	VMOVUPS      832(R14), Z25 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z26 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z27 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z28 // A[2][6] = a[2][6]
+	VMOVUPS      768(R13), Z24 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z25 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z26 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z27 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z28 // A[2][6] = a[2][6]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z26 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z27 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z28 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z26 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z27 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z28 // A[5][6] = a[5][6]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z26 // A[6][6] = a[6][6]
-	VBROADCASTSS 24(R12)(R9*1), Z27 // A[7][6] = a[7][6]
-	VBROADCASTSS 24(R12)(R9*2), Z28 // A[8][6] = a[8][6]
+	VBROADCASTSS 24(R11), Z26 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R11)(R8*1), Z27 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R11)(R8*2), Z28 // A[8][6] = a[8][6]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][6] * B[6][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][6] * B[6][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][6] * B[6][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][6] * B[6][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][6] * B[6][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][6] * B[6][1]
-	VBROADCASTSS 24(R13), Z26 // A[9][6] = a[9][6]
-	VBROADCASTSS 24(R13)(R9*1), Z27 // A[10][6] = a[10][6]
-	VBROADCASTSS 24(R13)(R9*2), Z28 // A[11][6] = a[11][6]
+	VBROADCASTSS 24(R12), Z26 // A[9][6] = a[9][6]
+	VBROADCASTSS 24(R12)(R8*1), Z27 // A[10][6] = a[10][6]
+	VBROADCASTSS 24(R12)(R8*2), Z28 // A[11][6] = a[11][6]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][6] * B[6][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][6] * B[6][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][6] * B[6][0]
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][6] * B[6][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][6] * B[6][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][6] * B[6][1]
-	VMOVUPS      896(R14), Z24 // B[7][0] = b_k[224]
-	VMOVUPS      960(R14), Z25 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z26 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z27 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z28 // A[2][7] = a[2][7]
+	VMOVUPS      896(R13), Z24 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z25 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z26 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z27 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z28 // A[2][7] = a[2][7]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z26 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z27 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z28 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z26 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z27 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z28 // A[5][7] = a[5][7]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][7] * B[7][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z26 // A[6][7] = a[6][7]
-	VBROADCASTSS 28(R12)(R9*1), Z27 // A[7][7] = a[7][7]
-	VBROADCASTSS 28(R12)(R9*2), Z28 // A[8][7] = a[8][7]
+	VBROADCASTSS 28(R11), Z26 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R11)(R8*1), Z27 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R11)(R8*2), Z28 // A[8][7] = a[8][7]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][7] * B[7][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][7] * B[7][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][7] * B[7][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][7] * B[7][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][7] * B[7][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][7] * B[7][1]
-	VBROADCASTSS 28(R13), Z26 // A[9][7] = a[9][7]
-	VBROADCASTSS 28(R13)(R9*1), Z27 // A[10][7] = a[10][7]
-	VBROADCASTSS 28(R13)(R9*2), Z28 // A[11][7] = a[11][7]
+	VBROADCASTSS 28(R12), Z26 // A[9][7] = a[9][7]
+	VBROADCASTSS 28(R12)(R8*1), Z27 // A[10][7] = a[10][7]
+	VBROADCASTSS 28(R12)(R8*2), Z28 // A[11][7] = a[11][7]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][7] * B[7][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][7] * B[7][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][7] * B[7][0]
@@ -728,205 +726,484 @@ depth_11:
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][7] * B[7][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+32, R13 // a9 += 32
-	ADDQ         $+1024, R14 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+32, R11 // a6 += 32
+	ADDQ         $+32, R12 // a9 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R15 // depth += -8
-	CMPQ         R15, $+8 // depth >= 8
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
 	JGE          depth_11 // depth >= 8
 
 depth_end_12:
-	CMPQ R15, $+1 // depth < 1
+	CMPQ R14, $+1 // depth < 1
 	JLT  depth_end_14 // depth < 1
 
 depth_13:
-	VMOVUPS      (R14), Z24 // B[0][0] = b_k[0]
-	VMOVUPS      64(R14), Z25 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z26 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z27 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z28 // A[2][0] = a[2][0]
+	VMOVUPS      (R13), Z24 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z25 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z26 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z27 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z28 // A[2][0] = a[2][0]
 	VFMADD231PS  Z26, Z24, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z26 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z27 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z28 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z26 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z27 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z28 // A[5][0] = a[5][0]
 	VFMADD231PS  Z26, Z24, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z26 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z27 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z28 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z26 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z27 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z28 // A[8][0] = a[8][0]
 	VFMADD231PS  Z26, Z24, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VBROADCASTSS (R13), Z26 // A[9][0] = a[9][0]
-	VBROADCASTSS (R13)(R9*1), Z27 // A[10][0] = a[10][0]
-	VBROADCASTSS (R13)(R9*2), Z28 // A[11][0] = a[11][0]
+	VBROADCASTSS (R12), Z26 // A[9][0] = a[9][0]
+	VBROADCASTSS (R12)(R8*1), Z27 // A[10][0] = a[10][0]
+	VBROADCASTSS (R12)(R8*2), Z28 // A[11][0] = a[11][0]
 	VFMADD231PS  Z26, Z24, Z18 // C[9][0] += A[9][0] * B[0][0]
 	VFMADD231PS  Z27, Z24, Z20 // C[10][0] += A[10][0] * B[0][0]
 	VFMADD231PS  Z28, Z24, Z22 // C[11][0] += A[11][0] * B[0][0]
 	VFMADD231PS  Z26, Z25, Z19 // C[9][1] += A[9][0] * B[0][1]
 	VFMADD231PS  Z27, Z25, Z21 // C[10][1] += A[10][0] * B[0][1]
 	VFMADD231PS  Z28, Z25, Z23 // C[11][1] += A[11][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+4, R13 // a9 += 4
-	ADDQ         $+128, R14 // b_k += 128
-	SUBQ         $+1, R15 // depth += -1
-	CMPQ         R15, $+1 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+4, R11 // a6 += 4
+	ADDQ         $+4, R12 // a9 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
 	JGE          depth_13 // depth >= 1
 
 depth_end_14:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	LEAQ    (R12)(R9*2), R13 // rows of c_tile
-	ADDQ    R9, R13 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
-	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
-	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
-	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
-	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
-	VMOVUPS Z20, (R13)(R9*1) // c_tile[10][0] = C[10][0]
-	VMOVUPS Z21, 64(R13)(R9*1) // c_tile[10][16] = C[10][1]
-	VMOVUPS Z22, (R13)(R9*2) // c_tile[11][0] = C[11][0]
-	VMOVUPS Z23, 64(R13)(R9*2) // c_tile[11][16] = C[11][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+11, R8 // rows += -11
-	JMP     end_8
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	LEAQ    (R11)(R8*2), R12 // rows of c
+	ADDQ    R8, R12 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R11) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R11)(R8*1) // c[7][16] = C[7][1]
+	VMOVUPS Z16, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R11)(R8*2) // c[8][16] = C[8][1]
+	VMOVUPS Z18, (R12) // c[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R12) // c[9][16] = C[9][1]
+	VMOVUPS Z20, (R12)(R8*1) // c[10][0] = C[10][0]
+	VMOVUPS Z21, 64(R12)(R8*1) // c[10][16] = C[10][1]
+	VMOVUPS Z22, (R12)(R8*2) // c[11][0] = C[11][0]
+	VMOVUPS Z23, 64(R12)(R8*2) // c[11][16] = C[11][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_7 // cols >= 32
 
-less_7:
-	CMPQ R9, $+11 // height < 11
-	JLT  less_15 // height < 11
+columns_end_8:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_16 // cols < 16
 
+columns_15:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
 	JLT          less_17 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	LEAQ         (R13)(R10*2), R14 // rows of c_tile
-	ADDQ         R10, R14 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
-	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
-	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
-	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
-	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
-	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
-	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
-	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
-	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	VBROADCASTSS 36(R9), Z20 // α[9] = all alpha[9]
-	VMOVUPS      (R14), Z18 // C[9][0] = c_tile[9][0]
-	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
-	VMOVUPS      64(R14), Z19 // C[9][1] = c_tile[9][16]
-	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
-	VBROADCASTSS 40(R9), Z22 // α[10] = all alpha[10]
-	VMOVUPS      (R14)(R10*1), Z20 // C[10][0] = c_tile[10][0]
-	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
-	VMOVUPS      64(R14)(R10*1), Z21 // C[10][1] = c_tile[10][16]
-	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	LEAQ         (R12)(R9*2), R13 // rows of c
+	ADDQ         R9, R13 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(R8), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(R8), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(R8), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(R8), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	VBROADCASTSS 40(R8), Z11 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z10 // C[10][0] = c[10][0]
+	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
+	VBROADCASTSS 44(R8), Z12 // α[11] = all alpha[11]
+	VMOVUPS      (R13)(R9*2), Z11 // C[11][0] = c[11][0]
+	VMULPS       Z12, Z11, Z11 // C[11][0] = C[11][0] * α[11]
 	JMP          end_18
 
 less_17:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+	VPXORD Z10, Z10, Z10 // C[10][0] = 0
+	VPXORD Z11, Z11, Z11 // C[11][0] = 0
+
+end_18:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	LEAQ (R11)(R8*2), R12 // rows of a
+	ADDQ R8, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ DI, R13 // b_k = b
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_20 // depth < 8
+
+depth_19:
+	VMOVUPS          (R13), Z12 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z12, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z12, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z12, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z12, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z12, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z12, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z12, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z12, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R8*1), Z12, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R8*2), Z12, Z11 // C[11][0] += a[11][0] * B[0][0]
+	VMOVUPS          128(R13), Z12 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z12, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z12, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z12, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z12, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][1] * B[1][0]
+	VMOVUPS          256(R13), Z12 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z12, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z12, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z12, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z12, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R13), Z12 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z12, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z12, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z12, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z12, Z9 // C[9][0] += a[9][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][3] * B[3][0]
+	VMOVUPS          512(R13), Z12 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z12, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z12, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z12, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z12, Z9 // C[9][0] += a[9][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][4] * B[4][0]
+	VMOVUPS          640(R13), Z12 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z12, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z12, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z12, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z12, Z9 // C[9][0] += a[9][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R13), Z12 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z12, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z12, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z12, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z12, Z9 // C[9][0] += a[9][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][6] * B[6][0]
+	VMOVUPS          896(R13), Z12 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z12, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z12, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z12, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z12, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z12, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z12, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z12, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*1), Z12, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*2), Z12, Z8 // C[8][0] += a[8][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z12, Z9 // C[9][0] += a[9][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R8*1), Z12, Z10 // C[10][0] += a[10][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R8*2), Z12, Z11 // C[11][0] += a[11][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+32, R11 // a6 += 32
+	ADDQ             $+32, R12 // a9 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_19 // depth >= 8
+
+depth_end_20:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_22 // depth < 1
+
+depth_21:
+	VMOVUPS          (R13), Z12 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z12, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z12, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z12, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z12, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z12, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z12, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z12, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z12, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R8*1), Z12, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R8*2), Z12, Z11 // C[11][0] += a[11][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	ADDQ             $+4, R12 // a9 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_21 // depth >= 1
+
+depth_end_22:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	LEAQ    (R11)(R8*2), R12 // rows of c
+	ADDQ    R8, R12 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z8, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z9, (R12) // c[9][0] = C[9][0]
+	VMOVUPS Z10, (R12)(R8*1) // c[10][0] = C[10][0]
+	VMOVUPS Z11, (R12)(R8*2) // c[11][0] = C[11][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_15 // cols >= 16
+
+columns_end_16:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	SHLQ $0x01, DI // cStride <<= 1
+	SHLQ $0x01, DI // cStride <<= 1
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	SHLQ $0x01, DI // aStride <<= 1
+	SHLQ $0x01, DI // aStride <<= 1
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+11, DX // rows += -11
+	JMP  end_6
+
+less_5:
+	CMPQ SI, $+11 // height < 11
+	JLT  less_23 // height < 11
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_26 // cols < 32
+
+columns_25:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_27 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	LEAQ         (R12)(R9*2), R13 // rows of c
+	ADDQ         R9, R13 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(R8), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(R8), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(R8), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	VBROADCASTSS 36(R8), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c[9][0]
+	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c[9][16]
+	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
+	VBROADCASTSS 40(R8), Z22 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z20 // C[10][0] = c[10][0]
+	VMULPS       Z22, Z20, Z20 // C[10][0] = C[10][0] * α[10]
+	VMOVUPS      64(R13)(R9*1), Z21 // C[10][1] = c[10][16]
+	VMULPS       Z22, Z21, Z21 // C[10][1] = C[10][1] * α[10]
+	JMP          end_28
+
+less_27:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -950,497 +1227,762 @@ less_17:
 	VPXORD Z20, Z20, Z20 // C[10][0] = 0
 	VPXORD Z21, Z21, Z21 // C[10][1] = 0
 
-end_18:
+end_28:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	LEAQ (R12)(R9*2), R13 // rows of a
-	ADDQ R9, R13 // rows of a
-	MOVQ depth+40(FP), R15 // depth
-	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_20 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	LEAQ (R11)(R8*2), R12 // rows of a
+	ADDQ R8, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ DI, R13 // b_k = b
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_30 // depth < 8
 
-depth_19:
-	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
-	VMOVUPS      64(R14), Z23 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z24 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z25 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z26 // A[2][0] = a[2][0]
+depth_29:
+	VMOVUPS      (R13), Z22 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z23 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z24 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z25 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z26 // A[2][0] = a[2][0]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z24 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z25 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z26 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z24 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z25 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z26 // A[5][0] = a[5][0]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z24 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z25 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z26 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z24 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z25 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z26 // A[8][0] = a[8][0]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VBROADCASTSS (R13), Z24 // A[9][0] = a[9][0]
-	VBROADCASTSS (R13)(R9*1), Z25 // A[10][0] = a[10][0]
+	VBROADCASTSS (R12), Z24 // A[9][0] = a[9][0]
+	VBROADCASTSS (R12)(R8*1), Z25 // A[10][0] = a[10][0]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][0] * B[0][1]
-	VMOVUPS      128(R14), Z22 // B[1][0] = b_k[32]
-	VMOVUPS      192(R14), Z23 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z24 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z25 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z26 // A[2][1] = a[2][1]
+	VMOVUPS      128(R13), Z22 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z23 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z24 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z25 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z26 // A[2][1] = a[2][1]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z24 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z25 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z26 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z24 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z25 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z26 // A[5][1] = a[5][1]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R12), Z24 // A[6][1] = a[6][1]
-	VBROADCASTSS 4(R12)(R9*1), Z25 // A[7][1] = a[7][1]
-	VBROADCASTSS 4(R12)(R9*2), Z26 // A[8][1] = a[8][1]
+	VBROADCASTSS 4(R11), Z24 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R11)(R8*1), Z25 // A[7][1] = a[7][1]
+	VBROADCASTSS 4(R11)(R8*2), Z26 // A[8][1] = a[8][1]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][1] * B[1][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][1] * B[1][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][1] * B[1][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][1] * B[1][1]
-	VBROADCASTSS 4(R13), Z24 // A[9][1] = a[9][1]
-	VBROADCASTSS 4(R13)(R9*1), Z25 // A[10][1] = a[10][1]
+	VBROADCASTSS 4(R12), Z24 // A[9][1] = a[9][1]
+	VBROADCASTSS 4(R12)(R8*1), Z25 // A[10][1] = a[10][1]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][1] * B[1][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][1] * B[1][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][1] * B[1][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][1] * B[1][1]
-	VMOVUPS      256(R14), Z22 // B[2][0] = b_k[64]
-	VMOVUPS      320(R14), Z23 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z24 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z25 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z26 // A[2][2] = a[2][2]
+	VMOVUPS      256(R13), Z22 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z23 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z24 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z25 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z26 // A[2][2] = a[2][2]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z24 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z25 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z26 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z24 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z25 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z26 // A[5][2] = a[5][2]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R12), Z24 // A[6][2] = a[6][2]
-	VBROADCASTSS 8(R12)(R9*1), Z25 // A[7][2] = a[7][2]
-	VBROADCASTSS 8(R12)(R9*2), Z26 // A[8][2] = a[8][2]
+	VBROADCASTSS 8(R11), Z24 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R11)(R8*1), Z25 // A[7][2] = a[7][2]
+	VBROADCASTSS 8(R11)(R8*2), Z26 // A[8][2] = a[8][2]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][2] * B[2][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][2] * B[2][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][2] * B[2][1]
-	VBROADCASTSS 8(R13), Z24 // A[9][2] = a[9][2]
-	VBROADCASTSS 8(R13)(R9*1), Z25 // A[10][2] = a[10][2]
+	VBROADCASTSS 8(R12), Z24 // A[9][2] = a[9][2]
+	VBROADCASTSS 8(R12)(R8*1), Z25 // A[10][2] = a[10][2]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][2] * B[2][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][2] * B[2][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][2] * B[2][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R14), Z22 // B[3][0] = b_k[96]
-	VMOVUPS      448(R14), Z23 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z24 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z25 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z26 // A[2][3] = a[2][3]
+	VMOVUPS      384(R13), Z22 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z23 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z24 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z25 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z26 // A[2][3] = a[2][3]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z24 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z25 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z26 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z24 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z25 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z26 // A[5][3] = a[5][3]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R12), Z24 // A[6][3] = a[6][3]
-	VBROADCASTSS 12(R12)(R9*1), Z25 // A[7][3] = a[7][3]
-	VBROADCASTSS 12(R12)(R9*2), Z26 // A[8][3] = a[8][3]
+	VBROADCASTSS 12(R11), Z24 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R11)(R8*1), Z25 // A[7][3] = a[7][3]
+	VBROADCASTSS 12(R11)(R8*2), Z26 // A[8][3] = a[8][3]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][3] * B[3][1]
-	VBROADCASTSS 12(R13), Z24 // A[9][3] = a[9][3]
-	VBROADCASTSS 12(R13)(R9*1), Z25 // A[10][3] = a[10][3]
+	VBROADCASTSS 12(R12), Z24 // A[9][3] = a[9][3]
+	VBROADCASTSS 12(R12)(R8*1), Z25 // A[10][3] = a[10][3]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][3] * B[3][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][3] * B[3][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][3] * B[3][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][3] * B[3][1]
-	VMOVUPS      512(R14), Z22 // B[4][0] = b_k[128]
-	VMOVUPS      576(R14), Z23 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z24 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z25 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z26 // A[2][4] = a[2][4]
+	VMOVUPS      512(R13), Z22 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z23 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z24 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z25 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z26 // A[2][4] = a[2][4]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z24 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z25 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z26 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z24 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z25 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z26 // A[5][4] = a[5][4]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z24 // A[6][4] = a[6][4]
-	VBROADCASTSS 16(R12)(R9*1), Z25 // A[7][4] = a[7][4]
-	VBROADCASTSS 16(R12)(R9*2), Z26 // A[8][4] = a[8][4]
+	VBROADCASTSS 16(R11), Z24 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R11)(R8*1), Z25 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R11)(R8*2), Z26 // A[8][4] = a[8][4]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][4] * B[4][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][4] * B[4][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][4] * B[4][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][4] * B[4][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][4] * B[4][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][4] * B[4][1]
-	VBROADCASTSS 16(R13), Z24 // A[9][4] = a[9][4]
-	VBROADCASTSS 16(R13)(R9*1), Z25 // A[10][4] = a[10][4]
+	VBROADCASTSS 16(R12), Z24 // A[9][4] = a[9][4]
+	VBROADCASTSS 16(R12)(R8*1), Z25 // A[10][4] = a[10][4]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][4] * B[4][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][4] * B[4][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][4] * B[4][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][4] * B[4][1]
-	VMOVUPS      640(R14), Z22 // B[5][0] = b_k[160]
-	VMOVUPS      704(R14), Z23 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z24 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z25 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z26 // A[2][5] = a[2][5]
+	VMOVUPS      640(R13), Z22 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z23 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z24 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z25 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z26 // A[2][5] = a[2][5]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z24 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z25 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z26 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z24 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z25 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z26 // A[5][5] = a[5][5]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][5] * B[5][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z24 // A[6][5] = a[6][5]
-	VBROADCASTSS 20(R12)(R9*1), Z25 // A[7][5] = a[7][5]
-	VBROADCASTSS 20(R12)(R9*2), Z26 // A[8][5] = a[8][5]
+	VBROADCASTSS 20(R11), Z24 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R11)(R8*1), Z25 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R11)(R8*2), Z26 // A[8][5] = a[8][5]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][5] * B[5][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][5] * B[5][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][5] * B[5][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][5] * B[5][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][5] * B[5][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][5] * B[5][1]
-	VBROADCASTSS 20(R13), Z24 // A[9][5] = a[9][5]
-	VBROADCASTSS 20(R13)(R9*1), Z25 // A[10][5] = a[10][5]
+	VBROADCASTSS 20(R12), Z24 // A[9][5] = a[9][5]
+	VBROADCASTSS 20(R12)(R8*1), Z25 // A[10][5] = a[10][5]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][5] * B[5][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][5] * B[5][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][5] * B[5][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R14), Z22 // B[6][0] = b_k[192]
-	VMOVUPS      832(R14), Z23 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z24 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z25 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z26 // A[2][6] = a[2][6]
+	VMOVUPS      768(R13), Z22 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z23 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z24 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z25 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z26 // A[2][6] = a[2][6]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z24 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z25 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z26 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z24 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z25 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z26 // A[5][6] = a[5][6]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z24 // A[6][6] = a[6][6]
-	VBROADCASTSS 24(R12)(R9*1), Z25 // A[7][6] = a[7][6]
-	VBROADCASTSS 24(R12)(R9*2), Z26 // A[8][6] = a[8][6]
+	VBROADCASTSS 24(R11), Z24 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R11)(R8*1), Z25 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R11)(R8*2), Z26 // A[8][6] = a[8][6]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][6] * B[6][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][6] * B[6][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][6] * B[6][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][6] * B[6][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][6] * B[6][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][6] * B[6][1]
-	VBROADCASTSS 24(R13), Z24 // A[9][6] = a[9][6]
-	VBROADCASTSS 24(R13)(R9*1), Z25 // A[10][6] = a[10][6]
+	VBROADCASTSS 24(R12), Z24 // A[9][6] = a[9][6]
+	VBROADCASTSS 24(R12)(R8*1), Z25 // A[10][6] = a[10][6]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][6] * B[6][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][6] * B[6][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][6] * B[6][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][6] * B[6][1]
-	VMOVUPS      896(R14), Z22 // B[7][0] = b_k[224]
-	VMOVUPS      960(R14), Z23 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z24 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z25 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z26 // A[2][7] = a[2][7]
+	VMOVUPS      896(R13), Z22 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z23 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z24 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z25 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z26 // A[2][7] = a[2][7]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z24 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z25 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z26 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z24 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z25 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z26 // A[5][7] = a[5][7]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][7] * B[7][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z24 // A[6][7] = a[6][7]
-	VBROADCASTSS 28(R12)(R9*1), Z25 // A[7][7] = a[7][7]
-	VBROADCASTSS 28(R12)(R9*2), Z26 // A[8][7] = a[8][7]
+	VBROADCASTSS 28(R11), Z24 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R11)(R8*1), Z25 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R11)(R8*2), Z26 // A[8][7] = a[8][7]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][7] * B[7][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][7] * B[7][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][7] * B[7][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][7] * B[7][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][7] * B[7][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][7] * B[7][1]
-	VBROADCASTSS 28(R13), Z24 // A[9][7] = a[9][7]
-	VBROADCASTSS 28(R13)(R9*1), Z25 // A[10][7] = a[10][7]
+	VBROADCASTSS 28(R12), Z24 // A[9][7] = a[9][7]
+	VBROADCASTSS 28(R12)(R8*1), Z25 // A[10][7] = a[10][7]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][7] * B[7][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][7] * B[7][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][7] * B[7][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+32, R13 // a9 += 32
-	ADDQ         $+1024, R14 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+32, R11 // a6 += 32
+	ADDQ         $+32, R12 // a9 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R15 // depth += -8
-	CMPQ         R15, $+8 // depth >= 8
-	JGE          depth_19 // depth >= 8
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
+	JGE          depth_29 // depth >= 8
 
-depth_end_20:
-	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_22 // depth < 1
+depth_end_30:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_32 // depth < 1
 
-depth_21:
-	VMOVUPS      (R14), Z22 // B[0][0] = b_k[0]
-	VMOVUPS      64(R14), Z23 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z24 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z25 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z26 // A[2][0] = a[2][0]
+depth_31:
+	VMOVUPS      (R13), Z22 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z23 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z24 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z25 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z26 // A[2][0] = a[2][0]
 	VFMADD231PS  Z24, Z22, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z26, Z22, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z26, Z23, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z24 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z25 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z26 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z24 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z25 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z26 // A[5][0] = a[5][0]
 	VFMADD231PS  Z24, Z22, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z26, Z22, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z26, Z23, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z24 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z25 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z26 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z24 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z25 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z26 // A[8][0] = a[8][0]
 	VFMADD231PS  Z24, Z22, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z26, Z22, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z26, Z23, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VBROADCASTSS (R13), Z24 // A[9][0] = a[9][0]
-	VBROADCASTSS (R13)(R9*1), Z25 // A[10][0] = a[10][0]
+	VBROADCASTSS (R12), Z24 // A[9][0] = a[9][0]
+	VBROADCASTSS (R12)(R8*1), Z25 // A[10][0] = a[10][0]
 	VFMADD231PS  Z24, Z22, Z18 // C[9][0] += A[9][0] * B[0][0]
 	VFMADD231PS  Z25, Z22, Z20 // C[10][0] += A[10][0] * B[0][0]
 	VFMADD231PS  Z24, Z23, Z19 // C[9][1] += A[9][0] * B[0][1]
 	VFMADD231PS  Z25, Z23, Z21 // C[10][1] += A[10][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+4, R13 // a9 += 4
-	ADDQ         $+128, R14 // b_k += 128
-	SUBQ         $+1, R15 // depth += -1
-	CMPQ         R15, $+1 // depth >= 1
-	JGE          depth_21 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+4, R11 // a6 += 4
+	ADDQ         $+4, R12 // a9 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
+	JGE          depth_31 // depth >= 1
 
-depth_end_22:
+depth_end_32:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	LEAQ    (R12)(R9*2), R13 // rows of c_tile
-	ADDQ    R9, R13 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
-	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
-	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
-	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
-	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
-	VMOVUPS Z20, (R13)(R9*1) // c_tile[10][0] = C[10][0]
-	VMOVUPS Z21, 64(R13)(R9*1) // c_tile[10][16] = C[10][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+10, R8 // rows += -10
-	JMP     end_16
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	LEAQ    (R11)(R8*2), R12 // rows of c
+	ADDQ    R8, R12 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R11) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R11)(R8*1) // c[7][16] = C[7][1]
+	VMOVUPS Z16, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R11)(R8*2) // c[8][16] = C[8][1]
+	VMOVUPS Z18, (R12) // c[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R12) // c[9][16] = C[9][1]
+	VMOVUPS Z20, (R12)(R8*1) // c[10][0] = C[10][0]
+	VMOVUPS Z21, 64(R12)(R8*1) // c[10][16] = C[10][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_25 // cols >= 32
 
-less_15:
-	CMPQ R9, $+10 // height < 10
-	JLT  less_23 // height < 10
+columns_end_26:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_34 // cols < 16
 
+columns_33:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_25 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	LEAQ         (R13)(R10*2), R14 // rows of c_tile
-	ADDQ         R10, R14 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
-	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
-	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
-	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
-	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
-	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
-	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
-	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
-	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	VBROADCASTSS 36(R9), Z20 // α[9] = all alpha[9]
-	VMOVUPS      (R14), Z18 // C[9][0] = c_tile[9][0]
-	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
-	VMOVUPS      64(R14), Z19 // C[9][1] = c_tile[9][16]
-	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
-	JMP          end_26
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_35 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	LEAQ         (R12)(R9*2), R13 // rows of c
+	ADDQ         R9, R13 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(R8), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(R8), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(R8), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(R8), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	VBROADCASTSS 40(R8), Z11 // α[10] = all alpha[10]
+	VMOVUPS      (R13)(R9*1), Z10 // C[10][0] = c[10][0]
+	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
+	JMP          end_36
 
-less_25:
+less_35:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+	VPXORD Z10, Z10, Z10 // C[10][0] = 0
+
+end_36:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	LEAQ (R11)(R8*2), R12 // rows of a
+	ADDQ R8, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ DI, R13 // b_k = b
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_38 // depth < 8
+
+depth_37:
+	VMOVUPS          (R13), Z11 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R8*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
+	VMOVUPS          128(R13), Z11 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z11, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z11, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z11, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z11, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][1] * B[1][0]
+	VMOVUPS          256(R13), Z11 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z11, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z11, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z11, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z11, Z9 // C[9][0] += a[9][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R13), Z11 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z11, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z11, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z11, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
+	VMOVUPS          512(R13), Z11 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z11, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z11, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z11, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z11, Z9 // C[9][0] += a[9][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][4] * B[4][0]
+	VMOVUPS          640(R13), Z11 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z11, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z11, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z11, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z11, Z9 // C[9][0] += a[9][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R13), Z11 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z11, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z11, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z11, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z11, Z9 // C[9][0] += a[9][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][6] * B[6][0]
+	VMOVUPS          896(R13), Z11 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z11, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z11, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z11, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z11, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z11, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z11, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z11, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*1), Z11, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*2), Z11, Z8 // C[8][0] += a[8][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z11, Z9 // C[9][0] += a[9][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12)(R8*1), Z11, Z10 // C[10][0] += a[10][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+32, R11 // a6 += 32
+	ADDQ             $+32, R12 // a9 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_37 // depth >= 8
+
+depth_end_38:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_40 // depth < 1
+
+depth_39:
+	VMOVUPS          (R13), Z11 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VFMADD231PS.BCST (R12)(R8*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	ADDQ             $+4, R12 // a9 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_39 // depth >= 1
+
+depth_end_40:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	LEAQ    (R11)(R8*2), R12 // rows of c
+	ADDQ    R8, R12 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z8, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z9, (R12) // c[9][0] = C[9][0]
+	VMOVUPS Z10, (R12)(R8*1) // c[10][0] = C[10][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_33 // cols >= 16
+
+columns_end_34:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	MOVQ SI, DI // cStride = cStride
+	SHLQ $0x01, DI // cStride <<= 1
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	MOVQ SI, DI // aStride = aStride
+	SHLQ $0x01, DI // aStride <<= 1
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+10, DX // rows += -10
+	JMP  end_24
+
+less_23:
+	CMPQ SI, $+10 // height < 10
+	JLT  less_41 // height < 10
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_44 // cols < 32
+
+columns_43:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_45 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	LEAQ         (R12)(R9*2), R13 // rows of c
+	ADDQ         R9, R13 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(R8), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(R8), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(R8), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	VBROADCASTSS 36(R8), Z20 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z18 // C[9][0] = c[9][0]
+	VMULPS       Z20, Z18, Z18 // C[9][0] = C[9][0] * α[9]
+	VMOVUPS      64(R13), Z19 // C[9][1] = c[9][16]
+	VMULPS       Z20, Z19, Z19 // C[9][1] = C[9][1] * α[9]
+	JMP          end_46
+
+less_45:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -1462,457 +2004,708 @@ less_25:
 	VPXORD Z18, Z18, Z18 // C[9][0] = 0
 	VPXORD Z19, Z19, Z19 // C[9][1] = 0
 
-end_26:
+end_46:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	LEAQ (R12)(R9*2), R13 // rows of a
-	ADDQ R9, R13 // rows of a
-	MOVQ depth+40(FP), R15 // depth
-	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_28 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	LEAQ (R11)(R8*2), R12 // rows of a
+	ADDQ R8, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ DI, R13 // b_k = b
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_48 // depth < 8
 
-depth_27:
-	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
-	VMOVUPS      64(R14), Z21 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z22 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z23 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z24 // A[2][0] = a[2][0]
+depth_47:
+	VMOVUPS      (R13), Z20 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z21 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z22 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z23 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z24 // A[2][0] = a[2][0]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z22 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z23 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z24 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z22 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z23 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z24 // A[5][0] = a[5][0]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z24 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z23 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z24 // A[8][0] = a[8][0]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VBROADCASTSS (R13), Z22 // A[9][0] = a[9][0]
+	VBROADCASTSS (R12), Z22 // A[9][0] = a[9][0]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][0] * B[0][1]
-	VMOVUPS      128(R14), Z20 // B[1][0] = b_k[32]
-	VMOVUPS      192(R14), Z21 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z22 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z23 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z24 // A[2][1] = a[2][1]
+	VMOVUPS      128(R13), Z20 // B[1][0] = b_k[32]
+	VMOVUPS      192(R13), Z21 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z22 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z23 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z24 // A[2][1] = a[2][1]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z22 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z23 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z24 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z22 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z23 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z24 // A[5][1] = a[5][1]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R12), Z22 // A[6][1] = a[6][1]
-	VBROADCASTSS 4(R12)(R9*1), Z23 // A[7][1] = a[7][1]
-	VBROADCASTSS 4(R12)(R9*2), Z24 // A[8][1] = a[8][1]
+	VBROADCASTSS 4(R11), Z22 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R11)(R8*1), Z23 // A[7][1] = a[7][1]
+	VBROADCASTSS 4(R11)(R8*2), Z24 // A[8][1] = a[8][1]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][1] * B[1][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][1] * B[1][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][1] * B[1][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][1] * B[1][1]
-	VBROADCASTSS 4(R13), Z22 // A[9][1] = a[9][1]
+	VBROADCASTSS 4(R12), Z22 // A[9][1] = a[9][1]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][1] * B[1][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][1] * B[1][1]
-	VMOVUPS      256(R14), Z20 // B[2][0] = b_k[64]
-	VMOVUPS      320(R14), Z21 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z22 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z23 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z24 // A[2][2] = a[2][2]
+	VMOVUPS      256(R13), Z20 // B[2][0] = b_k[64]
+	VMOVUPS      320(R13), Z21 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z22 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z23 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z24 // A[2][2] = a[2][2]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z22 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z23 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z24 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z22 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z23 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z24 // A[5][2] = a[5][2]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R12), Z22 // A[6][2] = a[6][2]
-	VBROADCASTSS 8(R12)(R9*1), Z23 // A[7][2] = a[7][2]
-	VBROADCASTSS 8(R12)(R9*2), Z24 // A[8][2] = a[8][2]
+	VBROADCASTSS 8(R11), Z22 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R11)(R8*1), Z23 // A[7][2] = a[7][2]
+	VBROADCASTSS 8(R11)(R8*2), Z24 // A[8][2] = a[8][2]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][2] * B[2][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][2] * B[2][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][2] * B[2][1]
-	VBROADCASTSS 8(R13), Z22 // A[9][2] = a[9][2]
+	VBROADCASTSS 8(R12), Z22 // A[9][2] = a[9][2]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][2] * B[2][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R14), Z20 // B[3][0] = b_k[96]
-	VMOVUPS      448(R14), Z21 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z22 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z23 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z24 // A[2][3] = a[2][3]
+	VMOVUPS      384(R13), Z20 // B[3][0] = b_k[96]
+	VMOVUPS      448(R13), Z21 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z22 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z23 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z24 // A[2][3] = a[2][3]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z22 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z23 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z24 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z22 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z23 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z24 // A[5][3] = a[5][3]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R12), Z22 // A[6][3] = a[6][3]
-	VBROADCASTSS 12(R12)(R9*1), Z23 // A[7][3] = a[7][3]
-	VBROADCASTSS 12(R12)(R9*2), Z24 // A[8][3] = a[8][3]
+	VBROADCASTSS 12(R11), Z22 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R11)(R8*1), Z23 // A[7][3] = a[7][3]
+	VBROADCASTSS 12(R11)(R8*2), Z24 // A[8][3] = a[8][3]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][3] * B[3][1]
-	VBROADCASTSS 12(R13), Z22 // A[9][3] = a[9][3]
+	VBROADCASTSS 12(R12), Z22 // A[9][3] = a[9][3]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][3] * B[3][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][3] * B[3][1]
-	VMOVUPS      512(R14), Z20 // B[4][0] = b_k[128]
-	VMOVUPS      576(R14), Z21 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z22 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z23 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z24 // A[2][4] = a[2][4]
+	VMOVUPS      512(R13), Z20 // B[4][0] = b_k[128]
+	VMOVUPS      576(R13), Z21 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z22 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z23 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z24 // A[2][4] = a[2][4]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z22 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z23 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z24 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z22 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z23 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z24 // A[5][4] = a[5][4]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z22 // A[6][4] = a[6][4]
-	VBROADCASTSS 16(R12)(R9*1), Z23 // A[7][4] = a[7][4]
-	VBROADCASTSS 16(R12)(R9*2), Z24 // A[8][4] = a[8][4]
+	VBROADCASTSS 16(R11), Z22 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R11)(R8*1), Z23 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R11)(R8*2), Z24 // A[8][4] = a[8][4]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][4] * B[4][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][4] * B[4][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][4] * B[4][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][4] * B[4][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][4] * B[4][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][4] * B[4][1]
-	VBROADCASTSS 16(R13), Z22 // A[9][4] = a[9][4]
+	VBROADCASTSS 16(R12), Z22 // A[9][4] = a[9][4]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][4] * B[4][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][4] * B[4][1]
-	VMOVUPS      640(R14), Z20 // B[5][0] = b_k[160]
-	VMOVUPS      704(R14), Z21 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z22 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z23 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z24 // A[2][5] = a[2][5]
+	VMOVUPS      640(R13), Z20 // B[5][0] = b_k[160]
+	VMOVUPS      704(R13), Z21 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z22 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z23 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z24 // A[2][5] = a[2][5]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z22 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z23 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z24 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z22 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z23 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z24 // A[5][5] = a[5][5]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][5] * B[5][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z22 // A[6][5] = a[6][5]
-	VBROADCASTSS 20(R12)(R9*1), Z23 // A[7][5] = a[7][5]
-	VBROADCASTSS 20(R12)(R9*2), Z24 // A[8][5] = a[8][5]
+	VBROADCASTSS 20(R11), Z22 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R11)(R8*1), Z23 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R11)(R8*2), Z24 // A[8][5] = a[8][5]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][5] * B[5][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][5] * B[5][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][5] * B[5][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][5] * B[5][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][5] * B[5][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][5] * B[5][1]
-	VBROADCASTSS 20(R13), Z22 // A[9][5] = a[9][5]
+	VBROADCASTSS 20(R12), Z22 // A[9][5] = a[9][5]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][5] * B[5][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R14), Z20 // B[6][0] = b_k[192]
-	VMOVUPS      832(R14), Z21 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z22 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z23 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z24 // A[2][6] = a[2][6]
+	VMOVUPS      768(R13), Z20 // B[6][0] = b_k[192]
+	VMOVUPS      832(R13), Z21 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z22 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z23 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z24 // A[2][6] = a[2][6]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z22 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z23 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z24 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z22 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z23 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z24 // A[5][6] = a[5][6]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z22 // A[6][6] = a[6][6]
-	VBROADCASTSS 24(R12)(R9*1), Z23 // A[7][6] = a[7][6]
-	VBROADCASTSS 24(R12)(R9*2), Z24 // A[8][6] = a[8][6]
+	VBROADCASTSS 24(R11), Z22 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R11)(R8*1), Z23 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R11)(R8*2), Z24 // A[8][6] = a[8][6]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][6] * B[6][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][6] * B[6][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][6] * B[6][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][6] * B[6][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][6] * B[6][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][6] * B[6][1]
-	VBROADCASTSS 24(R13), Z22 // A[9][6] = a[9][6]
+	VBROADCASTSS 24(R12), Z22 // A[9][6] = a[9][6]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][6] * B[6][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][6] * B[6][1]
-	VMOVUPS      896(R14), Z20 // B[7][0] = b_k[224]
-	VMOVUPS      960(R14), Z21 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z22 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z23 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z24 // A[2][7] = a[2][7]
+	VMOVUPS      896(R13), Z20 // B[7][0] = b_k[224]
+	VMOVUPS      960(R13), Z21 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z22 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z23 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z24 // A[2][7] = a[2][7]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z22 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z23 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z24 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z22 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z23 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z24 // A[5][7] = a[5][7]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][7] * B[7][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z22 // A[6][7] = a[6][7]
-	VBROADCASTSS 28(R12)(R9*1), Z23 // A[7][7] = a[7][7]
-	VBROADCASTSS 28(R12)(R9*2), Z24 // A[8][7] = a[8][7]
+	VBROADCASTSS 28(R11), Z22 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R11)(R8*1), Z23 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R11)(R8*2), Z24 // A[8][7] = a[8][7]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][7] * B[7][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][7] * B[7][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][7] * B[7][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][7] * B[7][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][7] * B[7][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][7] * B[7][1]
-	VBROADCASTSS 28(R13), Z22 // A[9][7] = a[9][7]
+	VBROADCASTSS 28(R12), Z22 // A[9][7] = a[9][7]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][7] * B[7][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+32, R13 // a9 += 32
-	ADDQ         $+1024, R14 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+32, R11 // a6 += 32
+	ADDQ         $+32, R12 // a9 += 32
+	ADDQ         $+1024, R13 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R15 // depth += -8
-	CMPQ         R15, $+8 // depth >= 8
-	JGE          depth_27 // depth >= 8
+	SUBQ         $+8, R14 // depth += -8
+	CMPQ         R14, $+8 // depth >= 8
+	JGE          depth_47 // depth >= 8
 
-depth_end_28:
-	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_30 // depth < 1
+depth_end_48:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_50 // depth < 1
 
-depth_29:
-	VMOVUPS      (R14), Z20 // B[0][0] = b_k[0]
-	VMOVUPS      64(R14), Z21 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z22 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z23 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z24 // A[2][0] = a[2][0]
+depth_49:
+	VMOVUPS      (R13), Z20 // B[0][0] = b_k[0]
+	VMOVUPS      64(R13), Z21 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z22 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z23 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z24 // A[2][0] = a[2][0]
 	VFMADD231PS  Z22, Z20, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z23, Z20, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z24, Z20, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z23, Z21, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z24, Z21, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z22 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z23 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z24 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z22 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z23 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z24 // A[5][0] = a[5][0]
 	VFMADD231PS  Z22, Z20, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z23, Z20, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z24, Z20, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z23, Z21, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z24, Z21, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z22 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z23 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z24 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z22 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z23 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z24 // A[8][0] = a[8][0]
 	VFMADD231PS  Z22, Z20, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z23, Z20, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z24, Z20, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z23, Z21, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z24, Z21, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VBROADCASTSS (R13), Z22 // A[9][0] = a[9][0]
+	VBROADCASTSS (R12), Z22 // A[9][0] = a[9][0]
 	VFMADD231PS  Z22, Z20, Z18 // C[9][0] += A[9][0] * B[0][0]
 	VFMADD231PS  Z22, Z21, Z19 // C[9][1] += A[9][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+4, R13 // a9 += 4
-	ADDQ         $+128, R14 // b_k += 128
-	SUBQ         $+1, R15 // depth += -1
-	CMPQ         R15, $+1 // depth >= 1
-	JGE          depth_29 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+4, R11 // a6 += 4
+	ADDQ         $+4, R12 // a9 += 4
+	ADDQ         $+128, R13 // b_k += 128
+	SUBQ         $+1, R14 // depth += -1
+	CMPQ         R14, $+1 // depth >= 1
+	JGE          depth_49 // depth >= 1
 
-depth_end_30:
+depth_end_50:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	LEAQ    (R12)(R9*2), R13 // rows of c_tile
-	ADDQ    R9, R13 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
-	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
-	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
-	VMOVUPS Z18, (R13) // c_tile[9][0] = C[9][0]
-	VMOVUPS Z19, 64(R13) // c_tile[9][16] = C[9][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+9, R8 // rows += -9
-	JMP     end_24
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	LEAQ    (R11)(R8*2), R12 // rows of c
+	ADDQ    R8, R12 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R11) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R11)(R8*1) // c[7][16] = C[7][1]
+	VMOVUPS Z16, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R11)(R8*2) // c[8][16] = C[8][1]
+	VMOVUPS Z18, (R12) // c[9][0] = C[9][0]
+	VMOVUPS Z19, 64(R12) // c[9][16] = C[9][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_43 // cols >= 32
 
-less_23:
-	CMPQ R9, $+9 // height < 9
-	JLT  less_31 // height < 9
+columns_end_44:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_52 // cols < 16
 
+columns_51:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_33 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
-	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
-	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
-	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
-	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
-	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
-	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	VBROADCASTSS 32(R9), Z18 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z16 // C[8][0] = c_tile[8][0]
-	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
-	VMOVUPS      64(R13)(R10*2), Z17 // C[8][1] = c_tile[8][16]
-	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
-	JMP          end_34
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_53 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	LEAQ         (R12)(R9*2), R13 // rows of c
+	ADDQ         R9, R13 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(R8), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(R8), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(R8), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	VBROADCASTSS 36(R8), Z10 // α[9] = all alpha[9]
+	VMOVUPS      (R13), Z9 // C[9][0] = c[9][0]
+	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
+	JMP          end_54
 
-less_33:
+less_53:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+	VPXORD Z9, Z9, Z9 // C[9][0] = 0
+
+end_54:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	LEAQ (R11)(R8*2), R12 // rows of a
+	ADDQ R8, R12 // rows of a
+	MOVQ depth+40(FP), R14 // depth
+	MOVQ DI, R13 // b_k = b
+	CMPQ R14, $+8 // depth < 8
+	JLT  depth_end_56 // depth < 8
+
+depth_55:
+	VMOVUPS          (R13), Z10 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
+	VMOVUPS          128(R13), Z10 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z10, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z10, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z10, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VFMADD231PS.BCST 4(R12), Z10, Z9 // C[9][0] += a[9][1] * B[1][0]
+	VMOVUPS          256(R13), Z10 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z10, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z10, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z10, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][2] * B[2][0]
+	VFMADD231PS.BCST 8(R12), Z10, Z9 // C[9][0] += a[9][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R13), Z10 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z10, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z10, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z10, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VFMADD231PS.BCST 12(R12), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
+	VMOVUPS          512(R13), Z10 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z10, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z10, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z10, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VFMADD231PS.BCST 16(R12), Z10, Z9 // C[9][0] += a[9][4] * B[4][0]
+	VMOVUPS          640(R13), Z10 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z10, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z10, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z10, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][5] * B[5][0]
+	VFMADD231PS.BCST 20(R12), Z10, Z9 // C[9][0] += a[9][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R13), Z10 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z10, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z10, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z10, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VFMADD231PS.BCST 24(R12), Z10, Z9 // C[9][0] += a[9][6] * B[6][0]
+	VMOVUPS          896(R13), Z10 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z10, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z10, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z10, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z10, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z10, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z10, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z10, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*1), Z10, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*2), Z10, Z8 // C[8][0] += a[8][7] * B[7][0]
+	VFMADD231PS.BCST 28(R12), Z10, Z9 // C[9][0] += a[9][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+32, R11 // a6 += 32
+	ADDQ             $+32, R12 // a9 += 32
+	ADDQ             $+1024, R13 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R14 // depth += -8
+	CMPQ             R14, $+8 // depth >= 8
+	JGE              depth_55 // depth >= 8
+
+depth_end_56:
+	CMPQ R14, $+1 // depth < 1
+	JLT  depth_end_58 // depth < 1
+
+depth_57:
+	VMOVUPS          (R13), Z10 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VFMADD231PS.BCST (R12), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	ADDQ             $+4, R12 // a9 += 4
+	ADDQ             $+128, R13 // b_k += 128
+	SUBQ             $+1, R14 // depth += -1
+	CMPQ             R14, $+1 // depth >= 1
+	JGE              depth_57 // depth >= 1
+
+depth_end_58:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	LEAQ    (R11)(R8*2), R12 // rows of c
+	ADDQ    R8, R12 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z8, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z9, (R12) // c[9][0] = C[9][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_51 // cols >= 16
+
+columns_end_52:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	SHLQ $0x01, DI // cStride <<= 1
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	SHLQ $0x01, DI // aStride <<= 1
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+9, DX // rows += -9
+	JMP  end_42
+
+less_41:
+	CMPQ SI, $+9 // height < 9
+	JLT  less_59 // height < 9
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_62 // cols < 32
+
+columns_61:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_63 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(R8), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(R8), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	VBROADCASTSS 32(R8), Z18 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z16 // C[8][0] = c[8][0]
+	VMULPS       Z18, Z16, Z16 // C[8][0] = C[8][0] * α[8]
+	VMOVUPS      64(R12)(R9*2), Z17 // C[8][1] = c[8][16]
+	VMULPS       Z18, Z17, Z17 // C[8][1] = C[8][1] * α[8]
+	JMP          end_64
+
+less_63:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -1932,102 +2725,102 @@ less_33:
 	VPXORD Z16, Z16, Z16 // C[8][0] = 0
 	VPXORD Z17, Z17, Z17 // C[8][1] = 0
 
-end_34:
+end_64:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	MOVQ depth+40(FP), R14 // depth
-	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_36 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ DI, R12 // b_k = b
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_66 // depth < 8
 
-depth_35:
-	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
-	VMOVUPS      64(R13), Z19 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z20 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z21 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z22 // A[2][0] = a[2][0]
+depth_65:
+	VMOVUPS      (R12), Z18 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z19 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z20 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z21 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z22 // A[2][0] = a[2][0]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z20 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z21 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z22 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z20 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z21 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z22 // A[5][0] = a[5][0]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z20 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z21 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z22 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z20 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z21 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z22 // A[8][0] = a[8][0]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][0] * B[0][1]
-	VMOVUPS      128(R13), Z18 // B[1][0] = b_k[32]
-	VMOVUPS      192(R13), Z19 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z20 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z21 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z22 // A[2][1] = a[2][1]
+	VMOVUPS      128(R12), Z18 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z19 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z20 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z21 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z22 // A[2][1] = a[2][1]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z20 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z21 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z22 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z20 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z21 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z22 // A[5][1] = a[5][1]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R12), Z20 // A[6][1] = a[6][1]
-	VBROADCASTSS 4(R12)(R9*1), Z21 // A[7][1] = a[7][1]
-	VBROADCASTSS 4(R12)(R9*2), Z22 // A[8][1] = a[8][1]
+	VBROADCASTSS 4(R11), Z20 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R11)(R8*1), Z21 // A[7][1] = a[7][1]
+	VBROADCASTSS 4(R11)(R8*2), Z22 // A[8][1] = a[8][1]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][1] * B[1][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][1] * B[1][0]
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][1] * B[1][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][1] * B[1][1]
-	VMOVUPS      256(R13), Z18 // B[2][0] = b_k[64]
-	VMOVUPS      320(R13), Z19 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z20 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z21 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z22 // A[2][2] = a[2][2]
+	VMOVUPS      256(R12), Z18 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z19 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z20 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z21 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z22 // A[2][2] = a[2][2]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z20 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z21 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z22 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z20 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z21 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z22 // A[5][2] = a[5][2]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R12), Z20 // A[6][2] = a[6][2]
-	VBROADCASTSS 8(R12)(R9*1), Z21 // A[7][2] = a[7][2]
-	VBROADCASTSS 8(R12)(R9*2), Z22 // A[8][2] = a[8][2]
+	VBROADCASTSS 8(R11), Z20 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R11)(R8*1), Z21 // A[7][2] = a[7][2]
+	VBROADCASTSS 8(R11)(R8*2), Z22 // A[8][2] = a[8][2]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][2] * B[2][0]
@@ -2035,87 +2828,87 @@ depth_35:
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][2] * B[2][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R13), Z18 // B[3][0] = b_k[96]
-	VMOVUPS      448(R13), Z19 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z20 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z21 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z22 // A[2][3] = a[2][3]
+	VMOVUPS      384(R12), Z18 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z19 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z20 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z21 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z22 // A[2][3] = a[2][3]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z20 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z21 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z22 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z20 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z21 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z22 // A[5][3] = a[5][3]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R12), Z20 // A[6][3] = a[6][3]
-	VBROADCASTSS 12(R12)(R9*1), Z21 // A[7][3] = a[7][3]
-	VBROADCASTSS 12(R12)(R9*2), Z22 // A[8][3] = a[8][3]
+	VBROADCASTSS 12(R11), Z20 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R11)(R8*1), Z21 // A[7][3] = a[7][3]
+	VBROADCASTSS 12(R11)(R8*2), Z22 // A[8][3] = a[8][3]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][3] * B[3][0]
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][3] * B[3][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][3] * B[3][1]
-	VMOVUPS      512(R13), Z18 // B[4][0] = b_k[128]
-	VMOVUPS      576(R13), Z19 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z20 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z21 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z22 // A[2][4] = a[2][4]
+	VMOVUPS      512(R12), Z18 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z19 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z20 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z21 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z22 // A[2][4] = a[2][4]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z20 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z21 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z22 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z20 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z21 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z22 // A[5][4] = a[5][4]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z20 // A[6][4] = a[6][4]
-	VBROADCASTSS 16(R12)(R9*1), Z21 // A[7][4] = a[7][4]
-	VBROADCASTSS 16(R12)(R9*2), Z22 // A[8][4] = a[8][4]
+	VBROADCASTSS 16(R11), Z20 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R11)(R8*1), Z21 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R11)(R8*2), Z22 // A[8][4] = a[8][4]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][4] * B[4][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][4] * B[4][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][4] * B[4][0]
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][4] * B[4][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][4] * B[4][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][4] * B[4][1]
-	VMOVUPS      640(R13), Z18 // B[5][0] = b_k[160]
-	VMOVUPS      704(R13), Z19 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z20 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z21 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z22 // A[2][5] = a[2][5]
+	VMOVUPS      640(R12), Z18 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z19 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z20 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z21 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z22 // A[2][5] = a[2][5]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z20 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z21 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z22 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z20 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z21 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z22 // A[5][5] = a[5][5]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][5] * B[5][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z20 // A[6][5] = a[6][5]
-	VBROADCASTSS 20(R12)(R9*1), Z21 // A[7][5] = a[7][5]
-	VBROADCASTSS 20(R12)(R9*2), Z22 // A[8][5] = a[8][5]
+	VBROADCASTSS 20(R11), Z20 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R11)(R8*1), Z21 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R11)(R8*2), Z22 // A[8][5] = a[8][5]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][5] * B[5][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][5] * B[5][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][5] * B[5][0]
@@ -2123,58 +2916,58 @@ depth_35:
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][5] * B[5][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R13), Z18 // B[6][0] = b_k[192]
-	VMOVUPS      832(R13), Z19 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z20 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z21 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z22 // A[2][6] = a[2][6]
+	VMOVUPS      768(R12), Z18 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z19 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z20 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z21 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z22 // A[2][6] = a[2][6]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z20 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z21 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z22 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z20 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z21 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z22 // A[5][6] = a[5][6]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z20 // A[6][6] = a[6][6]
-	VBROADCASTSS 24(R12)(R9*1), Z21 // A[7][6] = a[7][6]
-	VBROADCASTSS 24(R12)(R9*2), Z22 // A[8][6] = a[8][6]
+	VBROADCASTSS 24(R11), Z20 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R11)(R8*1), Z21 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R11)(R8*2), Z22 // A[8][6] = a[8][6]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][6] * B[6][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][6] * B[6][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][6] * B[6][0]
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][6] * B[6][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][6] * B[6][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][6] * B[6][1]
-	VMOVUPS      896(R13), Z18 // B[7][0] = b_k[224]
-	VMOVUPS      960(R13), Z19 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z20 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z21 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z22 // A[2][7] = a[2][7]
+	VMOVUPS      896(R12), Z18 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z19 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z20 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z21 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z22 // A[2][7] = a[2][7]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z20 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z21 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z22 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z20 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z21 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z22 // A[5][7] = a[5][7]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][7] * B[7][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z20 // A[6][7] = a[6][7]
-	VBROADCASTSS 28(R12)(R9*1), Z21 // A[7][7] = a[7][7]
-	VBROADCASTSS 28(R12)(R9*2), Z22 // A[8][7] = a[8][7]
+	VBROADCASTSS 28(R11), Z20 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R11)(R8*1), Z21 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R11)(R8*2), Z22 // A[8][7] = a[8][7]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][7] * B[7][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][7] * B[7][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][7] * B[7][0]
@@ -2182,165 +2975,394 @@ depth_35:
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][7] * B[7][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+1024, R13 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+32, R11 // a6 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R14 // depth += -8
-	CMPQ         R14, $+8 // depth >= 8
-	JGE          depth_35 // depth >= 8
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_65 // depth >= 8
 
-depth_end_36:
-	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_38 // depth < 1
+depth_end_66:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_68 // depth < 1
 
-depth_37:
-	VMOVUPS      (R13), Z18 // B[0][0] = b_k[0]
-	VMOVUPS      64(R13), Z19 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z20 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z21 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z22 // A[2][0] = a[2][0]
+depth_67:
+	VMOVUPS      (R12), Z18 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z19 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z20 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z21 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z22 // A[2][0] = a[2][0]
 	VFMADD231PS  Z20, Z18, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z21, Z18, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z22, Z18, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z20, Z19, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z21, Z19, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z22, Z19, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z20 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z21 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z22 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z20 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z21 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z22 // A[5][0] = a[5][0]
 	VFMADD231PS  Z20, Z18, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z21, Z18, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z22, Z18, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z20, Z19, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z21, Z19, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z22, Z19, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z20 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z21 // A[7][0] = a[7][0]
-	VBROADCASTSS (R12)(R9*2), Z22 // A[8][0] = a[8][0]
+	VBROADCASTSS (R11), Z20 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z21 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11)(R8*2), Z22 // A[8][0] = a[8][0]
 	VFMADD231PS  Z20, Z18, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z21, Z18, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z22, Z18, Z16 // C[8][0] += A[8][0] * B[0][0]
 	VFMADD231PS  Z20, Z19, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z21, Z19, Z15 // C[7][1] += A[7][0] * B[0][1]
 	VFMADD231PS  Z22, Z19, Z17 // C[8][1] += A[8][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+128, R13 // b_k += 128
-	SUBQ         $+1, R14 // depth += -1
-	CMPQ         R14, $+1 // depth >= 1
-	JGE          depth_37 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+4, R11 // a6 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_67 // depth >= 1
 
-depth_end_38:
+depth_end_68:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
-	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
-	VMOVUPS Z16, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z17, 64(R12)(R9*2) // c_tile[8][16] = C[8][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+8, R8 // rows += -8
-	JMP     end_32
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R11) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R11)(R8*1) // c[7][16] = C[7][1]
+	VMOVUPS Z16, (R11)(R8*2) // c[8][0] = C[8][0]
+	VMOVUPS Z17, 64(R11)(R8*2) // c[8][16] = C[8][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_61 // cols >= 32
 
-less_31:
-	CMPQ R9, $+8 // height < 8
-	JLT  less_39 // height < 8
+columns_end_62:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_70 // cols < 16
 
+columns_69:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_41 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
-	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
-	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
-	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
-	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	VBROADCASTSS 28(R9), Z16 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z14 // C[7][0] = c_tile[7][0]
-	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
-	VMOVUPS      64(R13)(R10*1), Z15 // C[7][1] = c_tile[7][16]
-	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
-	JMP          end_42
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_71 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(R8), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(R8), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	VBROADCASTSS 32(R8), Z9 // α[8] = all alpha[8]
+	VMOVUPS      (R12)(R9*2), Z8 // C[8][0] = c[8][0]
+	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
+	JMP          end_72
 
-less_41:
+less_71:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+	VPXORD Z8, Z8, Z8 // C[8][0] = 0
+
+end_72:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ DI, R12 // b_k = b
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_74 // depth < 8
+
+depth_73:
+	VMOVUPS          (R12), Z9 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
+	VMOVUPS          128(R12), Z9 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z9, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z9, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z9, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][1] * B[1][0]
+	VMOVUPS          256(R12), Z9 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z9, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z9, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z9, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R12), Z9 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z9, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z9, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
+	VMOVUPS          512(R12), Z9 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z9, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z9, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z9, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][4] * B[4][0]
+	VMOVUPS          640(R12), Z9 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z9, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z9, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z9, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R12), Z9 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z9, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z9, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z9, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][6] * B[6][0]
+	VMOVUPS          896(R12), Z9 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z9, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z9, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z9, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z9, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z9, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z9, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z9, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*1), Z9, Z7 // C[7][0] += a[7][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*2), Z9, Z8 // C[8][0] += a[8][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+32, R11 // a6 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_73 // depth >= 8
+
+depth_end_74:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_76 // depth < 1
+
+depth_75:
+	VMOVUPS          (R12), Z9 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_75 // depth >= 1
+
+depth_end_76:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z8, (R11)(R8*2) // c[8][0] = C[8][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_69 // cols >= 16
+
+columns_end_70:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+8, DX // rows += -8
+	JMP  end_60
+
+less_59:
+	CMPQ SI, $+8 // height < 8
+	JLT  less_77 // height < 8
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_80 // cols < 32
+
+columns_79:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_81 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(R8), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	VBROADCASTSS 28(R8), Z16 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z14 // C[7][0] = c[7][0]
+	VMULPS       Z16, Z14, Z14 // C[7][0] = C[7][0] * α[7]
+	VMOVUPS      64(R12)(R9*1), Z15 // C[7][1] = c[7][16]
+	VMULPS       Z16, Z15, Z15 // C[7][1] = C[7][1] * α[7]
+	JMP          end_82
+
+less_81:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -2358,377 +3380,592 @@ less_41:
 	VPXORD Z14, Z14, Z14 // C[7][0] = 0
 	VPXORD Z15, Z15, Z15 // C[7][1] = 0
 
-end_42:
+end_82:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	MOVQ depth+40(FP), R14 // depth
-	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_44 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ DI, R12 // b_k = b
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_84 // depth < 8
 
-depth_43:
-	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
-	VMOVUPS      64(R13), Z17 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z18 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z19 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z20 // A[2][0] = a[2][0]
+depth_83:
+	VMOVUPS      (R12), Z16 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z17 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z18 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z19 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z20 // A[2][0] = a[2][0]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z18 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z19 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z20 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z18 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z19 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z20 // A[5][0] = a[5][0]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z18 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z19 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11), Z18 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z19 // A[7][0] = a[7][0]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
-	VMOVUPS      128(R13), Z16 // B[1][0] = b_k[32]
-	VMOVUPS      192(R13), Z17 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z18 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z19 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z20 // A[2][1] = a[2][1]
+	VMOVUPS      128(R12), Z16 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z17 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z18 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z19 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z20 // A[2][1] = a[2][1]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z18 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z19 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z20 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z18 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z19 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z20 // A[5][1] = a[5][1]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R12), Z18 // A[6][1] = a[6][1]
-	VBROADCASTSS 4(R12)(R9*1), Z19 // A[7][1] = a[7][1]
+	VBROADCASTSS 4(R11), Z18 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R11)(R8*1), Z19 // A[7][1] = a[7][1]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][1] * B[1][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][1] * B[1][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][1] * B[1][1]
-	VMOVUPS      256(R13), Z16 // B[2][0] = b_k[64]
-	VMOVUPS      320(R13), Z17 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z18 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z19 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z20 // A[2][2] = a[2][2]
+	VMOVUPS      256(R12), Z16 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z17 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z18 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z19 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z20 // A[2][2] = a[2][2]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z18 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z19 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z20 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z18 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z19 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z20 // A[5][2] = a[5][2]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R12), Z18 // A[6][2] = a[6][2]
-	VBROADCASTSS 8(R12)(R9*1), Z19 // A[7][2] = a[7][2]
+	VBROADCASTSS 8(R11), Z18 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R11)(R8*1), Z19 // A[7][2] = a[7][2]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][2] * B[2][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][2] * B[2][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R13), Z16 // B[3][0] = b_k[96]
-	VMOVUPS      448(R13), Z17 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z18 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z19 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z20 // A[2][3] = a[2][3]
+	VMOVUPS      384(R12), Z16 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z17 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z18 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z19 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z20 // A[2][3] = a[2][3]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z18 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z19 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z20 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z18 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z19 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z20 // A[5][3] = a[5][3]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R12), Z18 // A[6][3] = a[6][3]
-	VBROADCASTSS 12(R12)(R9*1), Z19 // A[7][3] = a[7][3]
+	VBROADCASTSS 12(R11), Z18 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R11)(R8*1), Z19 // A[7][3] = a[7][3]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][3] * B[3][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][3] * B[3][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][3] * B[3][1]
-	VMOVUPS      512(R13), Z16 // B[4][0] = b_k[128]
-	VMOVUPS      576(R13), Z17 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z18 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z19 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z20 // A[2][4] = a[2][4]
+	VMOVUPS      512(R12), Z16 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z17 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z18 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z19 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z20 // A[2][4] = a[2][4]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z18 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z19 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z20 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z18 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z19 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z20 // A[5][4] = a[5][4]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z18 // A[6][4] = a[6][4]
-	VBROADCASTSS 16(R12)(R9*1), Z19 // A[7][4] = a[7][4]
+	VBROADCASTSS 16(R11), Z18 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R11)(R8*1), Z19 // A[7][4] = a[7][4]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][4] * B[4][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][4] * B[4][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][4] * B[4][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][4] * B[4][1]
-	VMOVUPS      640(R13), Z16 // B[5][0] = b_k[160]
-	VMOVUPS      704(R13), Z17 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z18 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z19 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z20 // A[2][5] = a[2][5]
+	VMOVUPS      640(R12), Z16 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z17 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z18 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z19 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z20 // A[2][5] = a[2][5]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z18 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z19 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z20 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z18 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z19 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z20 // A[5][5] = a[5][5]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][5] * B[5][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z18 // A[6][5] = a[6][5]
-	VBROADCASTSS 20(R12)(R9*1), Z19 // A[7][5] = a[7][5]
+	VBROADCASTSS 20(R11), Z18 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R11)(R8*1), Z19 // A[7][5] = a[7][5]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][5] * B[5][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][5] * B[5][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][5] * B[5][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R13), Z16 // B[6][0] = b_k[192]
-	VMOVUPS      832(R13), Z17 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z18 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z19 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z20 // A[2][6] = a[2][6]
+	VMOVUPS      768(R12), Z16 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z17 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z18 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z19 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z20 // A[2][6] = a[2][6]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z18 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z19 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z20 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z18 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z19 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z20 // A[5][6] = a[5][6]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z18 // A[6][6] = a[6][6]
-	VBROADCASTSS 24(R12)(R9*1), Z19 // A[7][6] = a[7][6]
+	VBROADCASTSS 24(R11), Z18 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R11)(R8*1), Z19 // A[7][6] = a[7][6]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][6] * B[6][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][6] * B[6][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][6] * B[6][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][6] * B[6][1]
-	VMOVUPS      896(R13), Z16 // B[7][0] = b_k[224]
-	VMOVUPS      960(R13), Z17 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z18 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z19 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z20 // A[2][7] = a[2][7]
+	VMOVUPS      896(R12), Z16 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z17 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z18 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z19 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z20 // A[2][7] = a[2][7]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z18 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z19 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z20 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z18 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z19 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z20 // A[5][7] = a[5][7]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][7] * B[7][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z18 // A[6][7] = a[6][7]
-	VBROADCASTSS 28(R12)(R9*1), Z19 // A[7][7] = a[7][7]
+	VBROADCASTSS 28(R11), Z18 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R11)(R8*1), Z19 // A[7][7] = a[7][7]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][7] * B[7][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][7] * B[7][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][7] * B[7][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+1024, R13 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+32, R11 // a6 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R14 // depth += -8
-	CMPQ         R14, $+8 // depth >= 8
-	JGE          depth_43 // depth >= 8
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_83 // depth >= 8
 
-depth_end_44:
-	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_46 // depth < 1
+depth_end_84:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_86 // depth < 1
 
-depth_45:
-	VMOVUPS      (R13), Z16 // B[0][0] = b_k[0]
-	VMOVUPS      64(R13), Z17 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z18 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z19 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z20 // A[2][0] = a[2][0]
+depth_85:
+	VMOVUPS      (R12), Z16 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z17 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z18 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z19 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z20 // A[2][0] = a[2][0]
 	VFMADD231PS  Z18, Z16, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z18 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z19 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z20 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z18 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z19 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z20 // A[5][0] = a[5][0]
 	VFMADD231PS  Z18, Z16, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z20, Z16, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z20, Z17, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z18 // A[6][0] = a[6][0]
-	VBROADCASTSS (R12)(R9*1), Z19 // A[7][0] = a[7][0]
+	VBROADCASTSS (R11), Z18 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11)(R8*1), Z19 // A[7][0] = a[7][0]
 	VFMADD231PS  Z18, Z16, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z19, Z16, Z14 // C[7][0] += A[7][0] * B[0][0]
 	VFMADD231PS  Z18, Z17, Z13 // C[6][1] += A[6][0] * B[0][1]
 	VFMADD231PS  Z19, Z17, Z15 // C[7][1] += A[7][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+128, R13 // b_k += 128
-	SUBQ         $+1, R14 // depth += -1
-	CMPQ         R14, $+1 // depth >= 1
-	JGE          depth_45 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+4, R11 // a6 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_85 // depth >= 1
 
-depth_end_46:
+depth_end_86:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
-	VMOVUPS Z14, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z15, 64(R12)(R9*1) // c_tile[7][16] = C[7][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+7, R8 // rows += -7
-	JMP     end_40
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R11) // c[6][16] = C[6][1]
+	VMOVUPS Z14, (R11)(R8*1) // c[7][0] = C[7][0]
+	VMOVUPS Z15, 64(R11)(R8*1) // c[7][16] = C[7][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_79 // cols >= 32
 
-less_39:
-	CMPQ R9, $+7 // height < 7
-	JLT  less_47 // height < 7
+columns_end_80:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_88 // cols < 16
 
+columns_87:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_49 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
-	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
-	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	VBROADCASTSS 24(R9), Z14 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z12 // C[6][0] = c_tile[6][0]
-	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
-	VMOVUPS      64(R13), Z13 // C[6][1] = c_tile[6][16]
-	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
-	JMP          end_50
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_89 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(R8), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	VBROADCASTSS 28(R8), Z8 // α[7] = all alpha[7]
+	VMOVUPS      (R12)(R9*1), Z7 // C[7][0] = c[7][0]
+	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
+	JMP          end_90
 
-less_49:
+less_89:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+	VPXORD Z7, Z7, Z7 // C[7][0] = 0
+
+end_90:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ DI, R12 // b_k = b
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_92 // depth < 8
+
+depth_91:
+	VMOVUPS          (R12), Z8 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	VMOVUPS          128(R12), Z8 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
+	VMOVUPS          256(R12), Z8 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R12), Z8 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
+	VMOVUPS          512(R12), Z8 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z8, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z8, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z8, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][4] * B[4][0]
+	VMOVUPS          640(R12), Z8 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z8, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z8, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z8, Z6 // C[6][0] += a[6][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R12), Z8 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z8, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z8, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z8, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][6] * B[6][0]
+	VMOVUPS          896(R12), Z8 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z8, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z8, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z8, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z8, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z8, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z8, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z8, Z6 // C[6][0] += a[6][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11)(R8*1), Z8, Z7 // C[7][0] += a[7][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+32, R11 // a6 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_91 // depth >= 8
+
+depth_end_92:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_94 // depth < 1
+
+depth_93:
+	VMOVUPS          (R12), Z8 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_93 // depth >= 1
+
+depth_end_94:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z7, (R11)(R8*1) // c[7][0] = C[7][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_87 // cols >= 16
+
+columns_end_88:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+7, DX // rows += -7
+	JMP  end_78
+
+less_77:
+	CMPQ SI, $+7 // height < 7
+	JLT  less_95 // height < 7
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_98 // cols < 32
+
+columns_97:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_99 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	VBROADCASTSS 24(R8), Z14 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z12 // C[6][0] = c[6][0]
+	VMULPS       Z14, Z12, Z12 // C[6][0] = C[6][0] * α[6]
+	VMOVUPS      64(R12), Z13 // C[6][1] = c[6][16]
+	VMULPS       Z14, Z13, Z13 // C[6][1] = C[6][1] * α[6]
+	JMP          end_100
+
+less_99:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -2744,349 +3981,550 @@ less_49:
 	VPXORD Z12, Z12, Z12 // C[6][0] = 0
 	VPXORD Z13, Z13, Z13 // C[6][1] = 0
 
-end_50:
+end_100:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	MOVQ depth+40(FP), R14 // depth
-	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_52 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ DI, R12 // b_k = b
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_102 // depth < 8
 
-depth_51:
-	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
-	VMOVUPS      64(R13), Z15 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+depth_101:
+	VMOVUPS      (R12), Z14 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z15 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z18 // A[2][0] = a[2][0]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z16 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z17 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z18 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z16 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z17 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z18 // A[5][0] = a[5][0]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z16 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11), Z16 // A[6][0] = a[6][0]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][0] * B[0][1]
-	VMOVUPS      128(R13), Z14 // B[1][0] = b_k[32]
-	VMOVUPS      192(R13), Z15 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z16 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z17 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z18 // A[2][1] = a[2][1]
+	VMOVUPS      128(R12), Z14 // B[1][0] = b_k[32]
+	VMOVUPS      192(R12), Z15 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z16 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z17 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z18 // A[2][1] = a[2][1]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z16 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z17 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z18 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z16 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z17 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z18 // A[5][1] = a[5][1]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VBROADCASTSS 4(R12), Z16 // A[6][1] = a[6][1]
+	VBROADCASTSS 4(R11), Z16 // A[6][1] = a[6][1]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][1] * B[1][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][1] * B[1][1]
-	VMOVUPS      256(R13), Z14 // B[2][0] = b_k[64]
-	VMOVUPS      320(R13), Z15 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z16 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z17 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z18 // A[2][2] = a[2][2]
+	VMOVUPS      256(R12), Z14 // B[2][0] = b_k[64]
+	VMOVUPS      320(R12), Z15 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z16 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z17 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z18 // A[2][2] = a[2][2]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z16 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z17 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z18 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z16 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z17 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z18 // A[5][2] = a[5][2]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][2] * B[2][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][2] * B[2][1]
-	VBROADCASTSS 8(R12), Z16 // A[6][2] = a[6][2]
+	VBROADCASTSS 8(R11), Z16 // A[6][2] = a[6][2]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][2] * B[2][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R13), Z14 // B[3][0] = b_k[96]
-	VMOVUPS      448(R13), Z15 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z16 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z17 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z18 // A[2][3] = a[2][3]
+	VMOVUPS      384(R12), Z14 // B[3][0] = b_k[96]
+	VMOVUPS      448(R12), Z15 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z16 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z17 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z18 // A[2][3] = a[2][3]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z16 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z17 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z18 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z16 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z17 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z18 // A[5][3] = a[5][3]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VBROADCASTSS 12(R12), Z16 // A[6][3] = a[6][3]
+	VBROADCASTSS 12(R11), Z16 // A[6][3] = a[6][3]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][3] * B[3][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][3] * B[3][1]
-	VMOVUPS      512(R13), Z14 // B[4][0] = b_k[128]
-	VMOVUPS      576(R13), Z15 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z16 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z17 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z18 // A[2][4] = a[2][4]
+	VMOVUPS      512(R12), Z14 // B[4][0] = b_k[128]
+	VMOVUPS      576(R12), Z15 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z16 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z17 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z18 // A[2][4] = a[2][4]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z16 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z17 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z18 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z16 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z17 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z18 // A[5][4] = a[5][4]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VBROADCASTSS 16(R12), Z16 // A[6][4] = a[6][4]
+	VBROADCASTSS 16(R11), Z16 // A[6][4] = a[6][4]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][4] * B[4][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][4] * B[4][1]
-	VMOVUPS      640(R13), Z14 // B[5][0] = b_k[160]
-	VMOVUPS      704(R13), Z15 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z16 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z17 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z18 // A[2][5] = a[2][5]
+	VMOVUPS      640(R12), Z14 // B[5][0] = b_k[160]
+	VMOVUPS      704(R12), Z15 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z16 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z17 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z18 // A[2][5] = a[2][5]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z16 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z17 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z18 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z16 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z17 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z18 // A[5][5] = a[5][5]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][5] * B[5][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][5] * B[5][1]
-	VBROADCASTSS 20(R12), Z16 // A[6][5] = a[6][5]
+	VBROADCASTSS 20(R11), Z16 // A[6][5] = a[6][5]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][5] * B[5][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R13), Z14 // B[6][0] = b_k[192]
-	VMOVUPS      832(R13), Z15 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z16 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z17 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z18 // A[2][6] = a[2][6]
+	VMOVUPS      768(R12), Z14 // B[6][0] = b_k[192]
+	VMOVUPS      832(R12), Z15 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z16 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z17 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z18 // A[2][6] = a[2][6]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z16 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z17 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z18 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z16 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z17 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z18 // A[5][6] = a[5][6]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VBROADCASTSS 24(R12), Z16 // A[6][6] = a[6][6]
+	VBROADCASTSS 24(R11), Z16 // A[6][6] = a[6][6]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][6] * B[6][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][6] * B[6][1]
-	VMOVUPS      896(R13), Z14 // B[7][0] = b_k[224]
-	VMOVUPS      960(R13), Z15 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z16 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z17 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z18 // A[2][7] = a[2][7]
+	VMOVUPS      896(R12), Z14 // B[7][0] = b_k[224]
+	VMOVUPS      960(R12), Z15 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z16 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z17 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z18 // A[2][7] = a[2][7]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z16 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z17 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z18 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z16 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z17 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z18 // A[5][7] = a[5][7]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][7] * B[7][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][7] * B[7][1]
-	VBROADCASTSS 28(R12), Z16 // A[6][7] = a[6][7]
+	VBROADCASTSS 28(R11), Z16 // A[6][7] = a[6][7]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][7] * B[7][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+32, R12 // a6 += 32
-	ADDQ         $+1024, R13 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+32, R11 // a6 += 32
+	ADDQ         $+1024, R12 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R14 // depth += -8
-	CMPQ         R14, $+8 // depth >= 8
-	JGE          depth_51 // depth >= 8
+	SUBQ         $+8, R13 // depth += -8
+	CMPQ         R13, $+8 // depth >= 8
+	JGE          depth_101 // depth >= 8
 
-depth_end_52:
-	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_54 // depth < 1
+depth_end_102:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_104 // depth < 1
 
-depth_53:
-	VMOVUPS      (R13), Z14 // B[0][0] = b_k[0]
-	VMOVUPS      64(R13), Z15 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z16 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z17 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z18 // A[2][0] = a[2][0]
+depth_103:
+	VMOVUPS      (R12), Z14 // B[0][0] = b_k[0]
+	VMOVUPS      64(R12), Z15 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z16 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z17 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z18 // A[2][0] = a[2][0]
 	VFMADD231PS  Z16, Z14, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z17, Z14, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z18, Z14, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z16, Z15, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z17, Z15, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z18, Z15, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z16 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z17 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z18 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z16 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z17 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z18 // A[5][0] = a[5][0]
 	VFMADD231PS  Z16, Z14, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z17, Z14, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z18, Z14, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z16, Z15, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z17, Z15, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z18, Z15, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VBROADCASTSS (R12), Z16 // A[6][0] = a[6][0]
+	VBROADCASTSS (R11), Z16 // A[6][0] = a[6][0]
 	VFMADD231PS  Z16, Z14, Z12 // C[6][0] += A[6][0] * B[0][0]
 	VFMADD231PS  Z16, Z15, Z13 // C[6][1] += A[6][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+4, R12 // a6 += 4
-	ADDQ         $+128, R13 // b_k += 128
-	SUBQ         $+1, R14 // depth += -1
-	CMPQ         R14, $+1 // depth >= 1
-	JGE          depth_53 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+4, R11 // a6 += 4
+	ADDQ         $+128, R12 // b_k += 128
+	SUBQ         $+1, R13 // depth += -1
+	CMPQ         R13, $+1 // depth >= 1
+	JGE          depth_103 // depth >= 1
 
-depth_end_54:
+depth_end_104:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	VMOVUPS Z12, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z13, 64(R12) // c_tile[6][16] = C[6][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+6, R8 // rows += -6
-	JMP     end_48
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	VMOVUPS Z12, (R11) // c[6][0] = C[6][0]
+	VMOVUPS Z13, 64(R11) // c[6][16] = C[6][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_97 // cols >= 32
 
-less_47:
-	CMPQ R9, $+6 // height < 6
-	JLT  less_55 // height < 6
+columns_end_98:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_106 // cols < 16
 
+columns_105:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_57 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	VBROADCASTSS 20(R9), Z12 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z10 // C[5][0] = c_tile[5][0]
-	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
-	VMOVUPS      64(R12)(R10*2), Z11 // C[5][1] = c_tile[5][16]
-	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
-	JMP          end_58
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_107 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	LEAQ         (R11)(R9*2), R12 // rows of c
+	ADDQ         R9, R12 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	VBROADCASTSS 24(R8), Z7 // α[6] = all alpha[6]
+	VMOVUPS      (R12), Z6 // C[6][0] = c[6][0]
+	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
+	JMP          end_108
 
-less_57:
+less_107:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+	VPXORD Z6, Z6, Z6 // C[6][0] = 0
+
+end_108:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	LEAQ (R10)(R8*2), R11 // rows of a
+	ADDQ R8, R11 // rows of a
+	MOVQ depth+40(FP), R13 // depth
+	MOVQ DI, R12 // b_k = b
+	CMPQ R13, $+8 // depth < 8
+	JLT  depth_end_110 // depth < 8
+
+depth_109:
+	VMOVUPS          (R12), Z7 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
+	VMOVUPS          128(R12), Z7 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z7, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z7, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VFMADD231PS.BCST 4(R11), Z7, Z6 // C[6][0] += a[6][1] * B[1][0]
+	VMOVUPS          256(R12), Z7 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z7, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z7, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][2] * B[2][0]
+	VFMADD231PS.BCST 8(R11), Z7, Z6 // C[6][0] += a[6][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R12), Z7 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z7, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z7, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VFMADD231PS.BCST 12(R11), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
+	VMOVUPS          512(R12), Z7 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z7, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z7, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VFMADD231PS.BCST 16(R11), Z7, Z6 // C[6][0] += a[6][4] * B[4][0]
+	VMOVUPS          640(R12), Z7 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z7, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z7, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][5] * B[5][0]
+	VFMADD231PS.BCST 20(R11), Z7, Z6 // C[6][0] += a[6][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R12), Z7 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z7, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z7, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VFMADD231PS.BCST 24(R11), Z7, Z6 // C[6][0] += a[6][6] * B[6][0]
+	VMOVUPS          896(R12), Z7 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z7, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z7, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z7, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z7, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z7, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z7, Z5 // C[5][0] += a[5][7] * B[7][0]
+	VFMADD231PS.BCST 28(R11), Z7, Z6 // C[6][0] += a[6][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+32, R11 // a6 += 32
+	ADDQ             $+1024, R12 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R13 // depth += -8
+	CMPQ             R13, $+8 // depth >= 8
+	JGE              depth_109 // depth >= 8
+
+depth_end_110:
+	CMPQ R13, $+1 // depth < 1
+	JLT  depth_end_112 // depth < 1
+
+depth_111:
+	VMOVUPS          (R12), Z7 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VFMADD231PS.BCST (R11), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+4, R11 // a6 += 4
+	ADDQ             $+128, R12 // b_k += 128
+	SUBQ             $+1, R13 // depth += -1
+	CMPQ             R13, $+1 // depth >= 1
+	JGE              depth_111 // depth >= 1
+
+depth_end_112:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	LEAQ    (R10)(R8*2), R11 // rows of c
+	ADDQ    R8, R11 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z6, (R11) // c[6][0] = C[6][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_105 // cols >= 16
+
+columns_end_106:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	MOVQ SI, DI // cStride = cStride
+	SHLQ $0x01, DI // cStride <<= 1
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	MOVQ SI, DI // aStride = aStride
+	SHLQ $0x01, DI // aStride <<= 1
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+6, DX // rows += -6
+	JMP  end_96
+
+less_95:
+	CMPQ SI, $+6 // height < 6
+	JLT  less_113 // height < 6
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_116 // cols < 32
+
+columns_115:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_117 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	VBROADCASTSS 20(R8), Z12 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z10 // C[5][0] = c[5][0]
+	VMULPS       Z12, Z10, Z10 // C[5][0] = C[5][0] * α[5]
+	VMOVUPS      64(R11)(R9*2), Z11 // C[5][1] = c[5][16]
+	VMULPS       Z12, Z11, Z11 // C[5][1] = C[5][1] * α[5]
+	JMP          end_118
+
+less_117:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -3100,73 +4538,73 @@ less_57:
 	VPXORD Z10, Z10, Z10 // C[5][0] = 0
 	VPXORD Z11, Z11, Z11 // C[5][1] = 0
 
-end_58:
+end_118:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_60 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_120 // depth < 8
 
-depth_59:
-	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
-	VMOVUPS      64(R12), Z13 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z14 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z15 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z16 // A[2][0] = a[2][0]
+depth_119:
+	VMOVUPS      (R11), Z12 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z13 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z14 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z15 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z16 // A[2][0] = a[2][0]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z14 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z15 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z16 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z14 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z15 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z16 // A[5][0] = a[5][0]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][0] * B[0][1]
-	VMOVUPS      128(R12), Z12 // B[1][0] = b_k[32]
-	VMOVUPS      192(R12), Z13 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z14 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z15 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z16 // A[2][1] = a[2][1]
+	VMOVUPS      128(R11), Z12 // B[1][0] = b_k[32]
+	VMOVUPS      192(R11), Z13 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z14 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z15 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z16 // A[2][1] = a[2][1]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z14 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z15 // A[4][1] = a[4][1]
-	VBROADCASTSS 4(R11)(R9*2), Z16 // A[5][1] = a[5][1]
+	VBROADCASTSS 4(R10), Z14 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z15 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10)(R8*2), Z16 // A[5][1] = a[5][1]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][1] * B[1][0]
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][1] * B[1][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][1] * B[1][1]
-	VMOVUPS      256(R12), Z12 // B[2][0] = b_k[64]
-	VMOVUPS      320(R12), Z13 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z14 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z15 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z16 // A[2][2] = a[2][2]
+	VMOVUPS      256(R11), Z12 // B[2][0] = b_k[64]
+	VMOVUPS      320(R11), Z13 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z14 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z15 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z16 // A[2][2] = a[2][2]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z14 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z15 // A[4][2] = a[4][2]
-	VBROADCASTSS 8(R11)(R9*2), Z16 // A[5][2] = a[5][2]
+	VBROADCASTSS 8(R10), Z14 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z15 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10)(R8*2), Z16 // A[5][2] = a[5][2]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][2] * B[2][0]
@@ -3174,60 +4612,60 @@ depth_59:
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][2] * B[2][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R12), Z12 // B[3][0] = b_k[96]
-	VMOVUPS      448(R12), Z13 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z14 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z15 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z16 // A[2][3] = a[2][3]
+	VMOVUPS      384(R11), Z12 // B[3][0] = b_k[96]
+	VMOVUPS      448(R11), Z13 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z14 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z15 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z16 // A[2][3] = a[2][3]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z14 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z15 // A[4][3] = a[4][3]
-	VBROADCASTSS 12(R11)(R9*2), Z16 // A[5][3] = a[5][3]
+	VBROADCASTSS 12(R10), Z14 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z15 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10)(R8*2), Z16 // A[5][3] = a[5][3]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][3] * B[3][0]
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][3] * B[3][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][3] * B[3][1]
-	VMOVUPS      512(R12), Z12 // B[4][0] = b_k[128]
-	VMOVUPS      576(R12), Z13 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z14 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z15 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z16 // A[2][4] = a[2][4]
+	VMOVUPS      512(R11), Z12 // B[4][0] = b_k[128]
+	VMOVUPS      576(R11), Z13 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z14 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z15 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z16 // A[2][4] = a[2][4]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z14 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z15 // A[4][4] = a[4][4]
-	VBROADCASTSS 16(R11)(R9*2), Z16 // A[5][4] = a[5][4]
+	VBROADCASTSS 16(R10), Z14 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z15 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10)(R8*2), Z16 // A[5][4] = a[5][4]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][4] * B[4][0]
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][4] * B[4][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][4] * B[4][1]
-	VMOVUPS      640(R12), Z12 // B[5][0] = b_k[160]
-	VMOVUPS      704(R12), Z13 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z14 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z15 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z16 // A[2][5] = a[2][5]
+	VMOVUPS      640(R11), Z12 // B[5][0] = b_k[160]
+	VMOVUPS      704(R11), Z13 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z14 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z15 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z16 // A[2][5] = a[2][5]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z14 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z15 // A[4][5] = a[4][5]
-	VBROADCASTSS 20(R11)(R9*2), Z16 // A[5][5] = a[5][5]
+	VBROADCASTSS 20(R10), Z14 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z15 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10)(R8*2), Z16 // A[5][5] = a[5][5]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][5] * B[5][0]
@@ -3235,40 +4673,40 @@ depth_59:
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][5] * B[5][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R12), Z12 // B[6][0] = b_k[192]
-	VMOVUPS      832(R12), Z13 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z14 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z15 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z16 // A[2][6] = a[2][6]
+	VMOVUPS      768(R11), Z12 // B[6][0] = b_k[192]
+	VMOVUPS      832(R11), Z13 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z14 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z15 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z16 // A[2][6] = a[2][6]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z14 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z15 // A[4][6] = a[4][6]
-	VBROADCASTSS 24(R11)(R9*2), Z16 // A[5][6] = a[5][6]
+	VBROADCASTSS 24(R10), Z14 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z15 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10)(R8*2), Z16 // A[5][6] = a[5][6]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][6] * B[6][0]
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][6] * B[6][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][6] * B[6][1]
-	VMOVUPS      896(R12), Z12 // B[7][0] = b_k[224]
-	VMOVUPS      960(R12), Z13 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z14 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z15 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z16 // A[2][7] = a[2][7]
+	VMOVUPS      896(R11), Z12 // B[7][0] = b_k[224]
+	VMOVUPS      960(R11), Z13 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z14 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z15 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z16 // A[2][7] = a[2][7]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z14 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z15 // A[4][7] = a[4][7]
-	VBROADCASTSS 28(R11)(R9*2), Z16 // A[5][7] = a[5][7]
+	VBROADCASTSS 28(R10), Z14 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z15 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10)(R8*2), Z16 // A[5][7] = a[5][7]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][7] * B[7][0]
@@ -3276,129 +4714,308 @@ depth_59:
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][7] * B[7][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_59 // depth >= 8
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_119 // depth >= 8
 
-depth_end_60:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_62 // depth < 1
+depth_end_120:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_122 // depth < 1
 
-depth_61:
-	VMOVUPS      (R12), Z12 // B[0][0] = b_k[0]
-	VMOVUPS      64(R12), Z13 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z14 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z15 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z16 // A[2][0] = a[2][0]
+depth_121:
+	VMOVUPS      (R11), Z12 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z13 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z14 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z15 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z16 // A[2][0] = a[2][0]
 	VFMADD231PS  Z14, Z12, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z15, Z12, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z16, Z12, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z14, Z13, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z15, Z13, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z16, Z13, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z14 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z15 // A[4][0] = a[4][0]
-	VBROADCASTSS (R11)(R9*2), Z16 // A[5][0] = a[5][0]
+	VBROADCASTSS (R10), Z14 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z15 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10)(R8*2), Z16 // A[5][0] = a[5][0]
 	VFMADD231PS  Z14, Z12, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z15, Z12, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z16, Z12, Z10 // C[5][0] += A[5][0] * B[0][0]
 	VFMADD231PS  Z14, Z13, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z15, Z13, Z9 // C[4][1] += A[4][0] * B[0][1]
 	VFMADD231PS  Z16, Z13, Z11 // C[5][1] += A[5][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_61 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_121 // depth >= 1
 
-depth_end_62:
+depth_end_122:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	VMOVUPS Z10, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z11, 64(R11)(R9*2) // c_tile[5][16] = C[5][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+5, R8 // rows += -5
-	JMP     end_56
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	VMOVUPS Z10, (R10)(R8*2) // c[5][0] = C[5][0]
+	VMOVUPS Z11, 64(R10)(R8*2) // c[5][16] = C[5][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_115 // cols >= 32
 
-less_55:
-	CMPQ R9, $+5 // height < 5
-	JLT  less_63 // height < 5
+columns_end_116:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_124 // cols < 16
 
+columns_123:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_65 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	VBROADCASTSS 16(R9), Z10 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z8 // C[4][0] = c_tile[4][0]
-	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
-	VMOVUPS      64(R12)(R10*1), Z9 // C[4][1] = c_tile[4][16]
-	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
-	JMP          end_66
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_125 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	VBROADCASTSS 20(R8), Z6 // α[5] = all alpha[5]
+	VMOVUPS      (R11)(R9*2), Z5 // C[5][0] = c[5][0]
+	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
+	JMP          end_126
 
-less_65:
+less_125:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+	VPXORD Z5, Z5, Z5 // C[5][0] = 0
+
+end_126:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_128 // depth < 8
+
+depth_127:
+	VMOVUPS          (R11), Z6 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	VMOVUPS          128(R11), Z6 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
+	VMOVUPS          256(R11), Z6 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R11), Z6 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
+	VMOVUPS          512(R11), Z6 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z6, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z6, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][4] * B[4][0]
+	VMOVUPS          640(R11), Z6 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z6, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z6, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R11), Z6 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z6, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z6, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][6] * B[6][0]
+	VMOVUPS          896(R11), Z6 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z6, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z6, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z6, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z6, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z6, Z4 // C[4][0] += a[4][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*2), Z6, Z5 // C[5][0] += a[5][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+1024, R11 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R12 // depth += -8
+	CMPQ             R12, $+8 // depth >= 8
+	JGE              depth_127 // depth >= 8
+
+depth_end_128:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_130 // depth < 1
+
+depth_129:
+	VMOVUPS          (R11), Z6 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+128, R11 // b_k += 128
+	SUBQ             $+1, R12 // depth += -1
+	CMPQ             R12, $+1 // depth >= 1
+	JGE              depth_129 // depth >= 1
+
+depth_end_130:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z5, (R10)(R8*2) // c[5][0] = C[5][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_123 // cols >= 16
+
+columns_end_124:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	SHLQ $0x01, DI // cStride <<= 1
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	SHLQ $0x01, DI // aStride <<= 1
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+5, DX // rows += -5
+	JMP  end_114
+
+less_113:
+	CMPQ SI, $+5 // height < 5
+	JLT  less_131 // height < 5
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_134 // cols < 32
+
+columns_133:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_135 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	VBROADCASTSS 16(R8), Z10 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z8 // C[4][0] = c[4][0]
+	VMULPS       Z10, Z8, Z8 // C[4][0] = C[4][0] * α[4]
+	VMOVUPS      64(R11)(R9*1), Z9 // C[4][1] = c[4][16]
+	VMULPS       Z10, Z9, Z9 // C[4][1] = C[4][1] * α[4]
+	JMP          end_136
+
+less_135:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -3410,269 +5027,434 @@ less_65:
 	VPXORD Z8, Z8, Z8 // C[4][0] = 0
 	VPXORD Z9, Z9, Z9 // C[4][1] = 0
 
-end_66:
+end_136:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_68 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_138 // depth < 8
 
-depth_67:
-	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
-	VMOVUPS      64(R12), Z11 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+depth_137:
+	VMOVUPS      (R11), Z10 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z11 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z14 // A[2][0] = a[2][0]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z12 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z13 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10), Z12 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z13 // A[4][0] = a[4][0]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][0] * B[0][1]
-	VMOVUPS      128(R12), Z10 // B[1][0] = b_k[32]
-	VMOVUPS      192(R12), Z11 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z12 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z13 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z14 // A[2][1] = a[2][1]
+	VMOVUPS      128(R11), Z10 // B[1][0] = b_k[32]
+	VMOVUPS      192(R11), Z11 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z12 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z13 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z14 // A[2][1] = a[2][1]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z12 // A[3][1] = a[3][1]
-	VBROADCASTSS 4(R11)(R9*1), Z13 // A[4][1] = a[4][1]
+	VBROADCASTSS 4(R10), Z12 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10)(R8*1), Z13 // A[4][1] = a[4][1]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][1] * B[1][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][1] * B[1][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][1] * B[1][1]
-	VMOVUPS      256(R12), Z10 // B[2][0] = b_k[64]
-	VMOVUPS      320(R12), Z11 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z12 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z13 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z14 // A[2][2] = a[2][2]
+	VMOVUPS      256(R11), Z10 // B[2][0] = b_k[64]
+	VMOVUPS      320(R11), Z11 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z12 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z13 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z14 // A[2][2] = a[2][2]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z12 // A[3][2] = a[3][2]
-	VBROADCASTSS 8(R11)(R9*1), Z13 // A[4][2] = a[4][2]
+	VBROADCASTSS 8(R10), Z12 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10)(R8*1), Z13 // A[4][2] = a[4][2]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][2] * B[2][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][2] * B[2][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R12), Z10 // B[3][0] = b_k[96]
-	VMOVUPS      448(R12), Z11 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z12 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z13 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z14 // A[2][3] = a[2][3]
+	VMOVUPS      384(R11), Z10 // B[3][0] = b_k[96]
+	VMOVUPS      448(R11), Z11 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z12 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z13 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z14 // A[2][3] = a[2][3]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z12 // A[3][3] = a[3][3]
-	VBROADCASTSS 12(R11)(R9*1), Z13 // A[4][3] = a[4][3]
+	VBROADCASTSS 12(R10), Z12 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10)(R8*1), Z13 // A[4][3] = a[4][3]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][3] * B[3][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][3] * B[3][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][3] * B[3][1]
-	VMOVUPS      512(R12), Z10 // B[4][0] = b_k[128]
-	VMOVUPS      576(R12), Z11 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z12 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z13 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z14 // A[2][4] = a[2][4]
+	VMOVUPS      512(R11), Z10 // B[4][0] = b_k[128]
+	VMOVUPS      576(R11), Z11 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z12 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z13 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z14 // A[2][4] = a[2][4]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z12 // A[3][4] = a[3][4]
-	VBROADCASTSS 16(R11)(R9*1), Z13 // A[4][4] = a[4][4]
+	VBROADCASTSS 16(R10), Z12 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10)(R8*1), Z13 // A[4][4] = a[4][4]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][4] * B[4][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][4] * B[4][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][4] * B[4][1]
-	VMOVUPS      640(R12), Z10 // B[5][0] = b_k[160]
-	VMOVUPS      704(R12), Z11 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z12 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z13 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z14 // A[2][5] = a[2][5]
+	VMOVUPS      640(R11), Z10 // B[5][0] = b_k[160]
+	VMOVUPS      704(R11), Z11 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z12 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z13 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z14 // A[2][5] = a[2][5]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z12 // A[3][5] = a[3][5]
-	VBROADCASTSS 20(R11)(R9*1), Z13 // A[4][5] = a[4][5]
+	VBROADCASTSS 20(R10), Z12 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10)(R8*1), Z13 // A[4][5] = a[4][5]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][5] * B[5][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][5] * B[5][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R12), Z10 // B[6][0] = b_k[192]
-	VMOVUPS      832(R12), Z11 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z12 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z13 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z14 // A[2][6] = a[2][6]
+	VMOVUPS      768(R11), Z10 // B[6][0] = b_k[192]
+	VMOVUPS      832(R11), Z11 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z12 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z13 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z14 // A[2][6] = a[2][6]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z12 // A[3][6] = a[3][6]
-	VBROADCASTSS 24(R11)(R9*1), Z13 // A[4][6] = a[4][6]
+	VBROADCASTSS 24(R10), Z12 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10)(R8*1), Z13 // A[4][6] = a[4][6]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][6] * B[6][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][6] * B[6][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][6] * B[6][1]
-	VMOVUPS      896(R12), Z10 // B[7][0] = b_k[224]
-	VMOVUPS      960(R12), Z11 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z12 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z13 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z14 // A[2][7] = a[2][7]
+	VMOVUPS      896(R11), Z10 // B[7][0] = b_k[224]
+	VMOVUPS      960(R11), Z11 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z12 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z13 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z14 // A[2][7] = a[2][7]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z12 // A[3][7] = a[3][7]
-	VBROADCASTSS 28(R11)(R9*1), Z13 // A[4][7] = a[4][7]
+	VBROADCASTSS 28(R10), Z12 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10)(R8*1), Z13 // A[4][7] = a[4][7]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][7] * B[7][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][7] * B[7][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_67 // depth >= 8
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_137 // depth >= 8
 
-depth_end_68:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_70 // depth < 1
+depth_end_138:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_140 // depth < 1
 
-depth_69:
-	VMOVUPS      (R12), Z10 // B[0][0] = b_k[0]
-	VMOVUPS      64(R12), Z11 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z12 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z13 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z14 // A[2][0] = a[2][0]
+depth_139:
+	VMOVUPS      (R11), Z10 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z11 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z12 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z13 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z14 // A[2][0] = a[2][0]
 	VFMADD231PS  Z12, Z10, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z13, Z10, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z14, Z10, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z12, Z11, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z13, Z11, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z14, Z11, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z12 // A[3][0] = a[3][0]
-	VBROADCASTSS (R11)(R9*1), Z13 // A[4][0] = a[4][0]
+	VBROADCASTSS (R10), Z12 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10)(R8*1), Z13 // A[4][0] = a[4][0]
 	VFMADD231PS  Z12, Z10, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z13, Z10, Z8 // C[4][0] += A[4][0] * B[0][0]
 	VFMADD231PS  Z12, Z11, Z7 // C[3][1] += A[3][0] * B[0][1]
 	VFMADD231PS  Z13, Z11, Z9 // C[4][1] += A[4][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_69 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_139 // depth >= 1
 
-depth_end_70:
+depth_end_140:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	VMOVUPS Z8, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z9, 64(R11)(R9*1) // c_tile[4][16] = C[4][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	JMP     end_64
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	VMOVUPS Z8, (R10)(R8*1) // c[4][0] = C[4][0]
+	VMOVUPS Z9, 64(R10)(R8*1) // c[4][16] = C[4][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_133 // cols >= 32
 
-less_63:
-	CMPQ R9, $+4 // height < 4
-	JLT  less_71 // height < 4
+columns_end_134:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_142 // cols < 16
 
+columns_141:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_73 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	VBROADCASTSS 12(R9), Z8 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z6 // C[3][0] = c_tile[3][0]
-	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
-	VMOVUPS      64(R12), Z7 // C[3][1] = c_tile[3][16]
-	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
-	JMP          end_74
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_143 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	VBROADCASTSS 16(R8), Z5 // α[4] = all alpha[4]
+	VMOVUPS      (R11)(R9*1), Z4 // C[4][0] = c[4][0]
+	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
+	JMP          end_144
 
-less_73:
+less_143:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+	VPXORD Z4, Z4, Z4 // C[4][0] = 0
+
+end_144:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_146 // depth < 8
+
+depth_145:
+	VMOVUPS          (R11), Z5 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
+	VMOVUPS          128(R11), Z5 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z5, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z5, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][1] * B[1][0]
+	VMOVUPS          256(R11), Z5 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z5, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z5, Z3 // C[3][0] += a[3][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R11), Z5 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z5, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
+	VMOVUPS          512(R11), Z5 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z5, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z5, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][4] * B[4][0]
+	VMOVUPS          640(R11), Z5 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z5, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z5, Z3 // C[3][0] += a[3][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R11), Z5 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z5, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z5, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][6] * B[6][0]
+	VMOVUPS          896(R11), Z5 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z5, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z5, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z5, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z5, Z3 // C[3][0] += a[3][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10)(R8*1), Z5, Z4 // C[4][0] += a[4][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+1024, R11 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R12 // depth += -8
+	CMPQ             R12, $+8 // depth >= 8
+	JGE              depth_145 // depth >= 8
+
+depth_end_146:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_148 // depth < 1
+
+depth_147:
+	VMOVUPS          (R11), Z5 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VFMADD231PS.BCST (R10)(R8*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+128, R11 // b_k += 128
+	SUBQ             $+1, R12 // depth += -1
+	CMPQ             R12, $+1 // depth >= 1
+	JGE              depth_147 // depth >= 1
+
+depth_end_148:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z4, (R10)(R8*1) // c[4][0] = C[4][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_141 // cols >= 16
+
+columns_end_142:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+4, DX // rows += -4
+	JMP  end_132
+
+less_131:
+	CMPQ SI, $+4 // height < 4
+	JLT  less_149 // height < 4
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_152 // cols < 32
+
+columns_151:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_153 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	VBROADCASTSS 12(R8), Z8 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z6 // C[3][0] = c[3][0]
+	VMULPS       Z8, Z6, Z6 // C[3][0] = C[3][0] * α[3]
+	VMOVUPS      64(R11), Z7 // C[3][1] = c[3][16]
+	VMULPS       Z8, Z7, Z7 // C[3][1] = C[3][1] * α[3]
+	JMP          end_154
+
+less_153:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -3682,229 +5464,380 @@ less_73:
 	VPXORD Z6, Z6, Z6 // C[3][0] = 0
 	VPXORD Z7, Z7, Z7 // C[3][1] = 0
 
-end_74:
+end_154:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_76 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_156 // depth < 8
 
-depth_75:
-	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
-	VMOVUPS      64(R12), Z9 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z10 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z11 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z12 // A[2][0] = a[2][0]
+depth_155:
+	VMOVUPS      (R11), Z8 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z9 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z10 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z11 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z12 // A[2][0] = a[2][0]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z10 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10), Z10 // A[3][0] = a[3][0]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
-	VMOVUPS      128(R12), Z8 // B[1][0] = b_k[32]
-	VMOVUPS      192(R12), Z9 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z10 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z11 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z12 // A[2][1] = a[2][1]
+	VMOVUPS      128(R11), Z8 // B[1][0] = b_k[32]
+	VMOVUPS      192(R11), Z9 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z10 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z11 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z12 // A[2][1] = a[2][1]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VBROADCASTSS 4(R11), Z10 // A[3][1] = a[3][1]
+	VBROADCASTSS 4(R10), Z10 // A[3][1] = a[3][1]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][1] * B[1][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][1] * B[1][1]
-	VMOVUPS      256(R12), Z8 // B[2][0] = b_k[64]
-	VMOVUPS      320(R12), Z9 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z10 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z11 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z12 // A[2][2] = a[2][2]
+	VMOVUPS      256(R11), Z8 // B[2][0] = b_k[64]
+	VMOVUPS      320(R11), Z9 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z10 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z11 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z12 // A[2][2] = a[2][2]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][2] * B[2][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][2] * B[2][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][2] * B[2][1]
-	VBROADCASTSS 8(R11), Z10 // A[3][2] = a[3][2]
+	VBROADCASTSS 8(R10), Z10 // A[3][2] = a[3][2]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][2] * B[2][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R12), Z8 // B[3][0] = b_k[96]
-	VMOVUPS      448(R12), Z9 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z10 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z11 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z12 // A[2][3] = a[2][3]
+	VMOVUPS      384(R11), Z8 // B[3][0] = b_k[96]
+	VMOVUPS      448(R11), Z9 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z10 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z11 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z12 // A[2][3] = a[2][3]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VBROADCASTSS 12(R11), Z10 // A[3][3] = a[3][3]
+	VBROADCASTSS 12(R10), Z10 // A[3][3] = a[3][3]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][3] * B[3][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][3] * B[3][1]
-	VMOVUPS      512(R12), Z8 // B[4][0] = b_k[128]
-	VMOVUPS      576(R12), Z9 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z10 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z11 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z12 // A[2][4] = a[2][4]
+	VMOVUPS      512(R11), Z8 // B[4][0] = b_k[128]
+	VMOVUPS      576(R11), Z9 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z10 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z11 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z12 // A[2][4] = a[2][4]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VBROADCASTSS 16(R11), Z10 // A[3][4] = a[3][4]
+	VBROADCASTSS 16(R10), Z10 // A[3][4] = a[3][4]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][4] * B[4][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][4] * B[4][1]
-	VMOVUPS      640(R12), Z8 // B[5][0] = b_k[160]
-	VMOVUPS      704(R12), Z9 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z10 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z11 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z12 // A[2][5] = a[2][5]
+	VMOVUPS      640(R11), Z8 // B[5][0] = b_k[160]
+	VMOVUPS      704(R11), Z9 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z10 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z11 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z12 // A[2][5] = a[2][5]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][5] * B[5][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][5] * B[5][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][5] * B[5][1]
-	VBROADCASTSS 20(R11), Z10 // A[3][5] = a[3][5]
+	VBROADCASTSS 20(R10), Z10 // A[3][5] = a[3][5]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][5] * B[5][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R12), Z8 // B[6][0] = b_k[192]
-	VMOVUPS      832(R12), Z9 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z10 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z11 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z12 // A[2][6] = a[2][6]
+	VMOVUPS      768(R11), Z8 // B[6][0] = b_k[192]
+	VMOVUPS      832(R11), Z9 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z10 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z11 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z12 // A[2][6] = a[2][6]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VBROADCASTSS 24(R11), Z10 // A[3][6] = a[3][6]
+	VBROADCASTSS 24(R10), Z10 // A[3][6] = a[3][6]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][6] * B[6][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][6] * B[6][1]
-	VMOVUPS      896(R12), Z8 // B[7][0] = b_k[224]
-	VMOVUPS      960(R12), Z9 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z10 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z11 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z12 // A[2][7] = a[2][7]
+	VMOVUPS      896(R11), Z8 // B[7][0] = b_k[224]
+	VMOVUPS      960(R11), Z9 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z10 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z11 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z12 // A[2][7] = a[2][7]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][7] * B[7][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][7] * B[7][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][7] * B[7][1]
-	VBROADCASTSS 28(R11), Z10 // A[3][7] = a[3][7]
+	VBROADCASTSS 28(R10), Z10 // A[3][7] = a[3][7]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][7] * B[7][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+32, R11 // a3 += 32
-	ADDQ         $+1024, R12 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+32, R10 // a3 += 32
+	ADDQ         $+1024, R11 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R13 // depth += -8
-	CMPQ         R13, $+8 // depth >= 8
-	JGE          depth_75 // depth >= 8
+	SUBQ         $+8, R12 // depth += -8
+	CMPQ         R12, $+8 // depth >= 8
+	JGE          depth_155 // depth >= 8
 
-depth_end_76:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_78 // depth < 1
+depth_end_156:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_158 // depth < 1
 
-depth_77:
-	VMOVUPS      (R12), Z8 // B[0][0] = b_k[0]
-	VMOVUPS      64(R12), Z9 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z10 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z11 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z12 // A[2][0] = a[2][0]
+depth_157:
+	VMOVUPS      (R11), Z8 // B[0][0] = b_k[0]
+	VMOVUPS      64(R11), Z9 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z10 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z11 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z12 // A[2][0] = a[2][0]
 	VFMADD231PS  Z10, Z8, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z11, Z8, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z12, Z8, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z11, Z9, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z12, Z9, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VBROADCASTSS (R11), Z10 // A[3][0] = a[3][0]
+	VBROADCASTSS (R10), Z10 // A[3][0] = a[3][0]
 	VFMADD231PS  Z10, Z8, Z6 // C[3][0] += A[3][0] * B[0][0]
 	VFMADD231PS  Z10, Z9, Z7 // C[3][1] += A[3][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+4, R11 // a3 += 4
-	ADDQ         $+128, R12 // b_k += 128
-	SUBQ         $+1, R13 // depth += -1
-	CMPQ         R13, $+1 // depth >= 1
-	JGE          depth_77 // depth >= 1
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+4, R10 // a3 += 4
+	ADDQ         $+128, R11 // b_k += 128
+	SUBQ         $+1, R12 // depth += -1
+	CMPQ         R12, $+1 // depth >= 1
+	JGE          depth_157 // depth >= 1
 
-depth_end_78:
+depth_end_158:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	VMOVUPS Z6, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z7, 64(R11) // c_tile[3][16] = C[3][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+3, R8 // rows += -3
-	JMP     end_72
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	VMOVUPS Z6, (R10) // c[3][0] = C[3][0]
+	VMOVUPS Z7, 64(R10) // c[3][16] = C[3][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_151 // cols >= 32
 
-less_71:
-	CMPQ R9, $+3 // height < 3
-	JLT  less_79 // height < 3
+columns_end_152:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_160 // cols < 16
 
+columns_159:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_81 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	VBROADCASTSS 8(R9), Z6 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z4 // C[2][0] = c_tile[2][0]
-	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
-	VMOVUPS      64(R11)(R10*2), Z5 // C[2][1] = c_tile[2][16]
-	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
-	JMP          end_82
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_161 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	LEAQ         (R10)(R9*2), R11 // rows of c
+	ADDQ         R9, R11 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
+	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
+	VBROADCASTSS 12(R8), Z4 // α[3] = all alpha[3]
+	VMOVUPS      (R11), Z3 // C[3][0] = c[3][0]
+	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
+	JMP          end_162
 
-less_81:
+less_161:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+	VPXORD Z2, Z2, Z2 // C[2][0] = 0
+	VPXORD Z3, Z3, Z3 // C[3][0] = 0
+
+end_162:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	LEAQ (R9)(R8*2), R10 // rows of a
+	ADDQ R8, R10 // rows of a
+	MOVQ depth+40(FP), R12 // depth
+	MOVQ DI, R11 // b_k = b
+	CMPQ R12, $+8 // depth < 8
+	JLT  depth_end_164 // depth < 8
+
+depth_163:
+	VMOVUPS          (R11), Z4 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	VMOVUPS          128(R11), Z4 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VFMADD231PS.BCST 4(R10), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
+	VMOVUPS          256(R11), Z4 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
+	VFMADD231PS.BCST 8(R10), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R11), Z4 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VFMADD231PS.BCST 12(R10), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
+	VMOVUPS          512(R11), Z4 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z4, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VFMADD231PS.BCST 16(R10), Z4, Z3 // C[3][0] += a[3][4] * B[4][0]
+	VMOVUPS          640(R11), Z4 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z4, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][5] * B[5][0]
+	VFMADD231PS.BCST 20(R10), Z4, Z3 // C[3][0] += a[3][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R11), Z4 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z4, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VFMADD231PS.BCST 24(R10), Z4, Z3 // C[3][0] += a[3][6] * B[6][0]
+	VMOVUPS          896(R11), Z4 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z4, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z4, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z4, Z2 // C[2][0] += a[2][7] * B[7][0]
+	VFMADD231PS.BCST 28(R10), Z4, Z3 // C[3][0] += a[3][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+32, R10 // a3 += 32
+	ADDQ             $+1024, R11 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R12 // depth += -8
+	CMPQ             R12, $+8 // depth >= 8
+	JGE              depth_163 // depth >= 8
+
+depth_end_164:
+	CMPQ R12, $+1 // depth < 1
+	JLT  depth_end_166 // depth < 1
+
+depth_165:
+	VMOVUPS          (R11), Z4 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VFMADD231PS.BCST (R10), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+4, R10 // a3 += 4
+	ADDQ             $+128, R11 // b_k += 128
+	SUBQ             $+1, R12 // depth += -1
+	CMPQ             R12, $+1 // depth >= 1
+	JGE              depth_165 // depth >= 1
+
+depth_end_166:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	LEAQ    (R9)(R8*2), R10 // rows of c
+	ADDQ    R8, R10 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z3, (R10) // c[3][0] = C[3][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_159 // cols >= 16
+
+columns_end_160:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	SHLQ $0x01, SI // cStride <<= 1
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	SHLQ $0x01, SI // aStride <<= 1
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+3, DX // rows += -3
+	JMP  end_150
+
+less_149:
+	CMPQ SI, $+3 // height < 3
+	JLT  less_167 // height < 3
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_170 // cols < 32
+
+columns_169:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_171 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	VBROADCASTSS 8(R8), Z6 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z4 // C[2][0] = c[2][0]
+	VMULPS       Z6, Z4, Z4 // C[2][0] = C[2][0] * α[2]
+	VMOVUPS      64(R10)(R9*2), Z5 // C[2][1] = c[2][16]
+	VMULPS       Z6, Z5, Z5 // C[2][1] = C[2][1] * α[2]
+	JMP          end_172
+
+less_171:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[0][1] = 0
 	VPXORD Z2, Z2, Z2 // C[1][0] = 0
@@ -3912,44 +5845,44 @@ less_81:
 	VPXORD Z4, Z4, Z4 // C[2][0] = 0
 	VPXORD Z5, Z5, Z5 // C[2][1] = 0
 
-end_82:
+end_172:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_84 // depth < 8
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ DI, R10 // b_k = b
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_174 // depth < 8
 
-depth_83:
-	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
-	VMOVUPS      64(R11), Z7 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+depth_173:
+	VMOVUPS      (R10), Z6 // B[0][0] = b_k[0]
+	VMOVUPS      64(R10), Z7 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z10 // A[2][0] = a[2][0]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][0] * B[0][1]
-	VMOVUPS      128(R11), Z6 // B[1][0] = b_k[32]
-	VMOVUPS      192(R11), Z7 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z8 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z9 // A[1][1] = a[1][1]
-	VBROADCASTSS 4(R10)(R9*2), Z10 // A[2][1] = a[2][1]
+	VMOVUPS      128(R10), Z6 // B[1][0] = b_k[32]
+	VMOVUPS      192(R10), Z7 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z8 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z9 // A[1][1] = a[1][1]
+	VBROADCASTSS 4(R9)(R8*2), Z10 // A[2][1] = a[2][1]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][1] * B[1][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][1] * B[1][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][1] * B[1][0]
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][1] * B[1][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][1] * B[1][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][1] * B[1][1]
-	VMOVUPS      256(R11), Z6 // B[2][0] = b_k[64]
-	VMOVUPS      320(R11), Z7 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z8 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z9 // A[1][2] = a[1][2]
-	VBROADCASTSS 8(R10)(R9*2), Z10 // A[2][2] = a[2][2]
+	VMOVUPS      256(R10), Z6 // B[2][0] = b_k[64]
+	VMOVUPS      320(R10), Z7 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z8 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z9 // A[1][2] = a[1][2]
+	VBROADCASTSS 8(R9)(R8*2), Z10 // A[2][2] = a[2][2]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][2] * B[2][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][2] * B[2][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][2] * B[2][0]
@@ -3957,33 +5890,33 @@ depth_83:
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][2] * B[2][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][2] * B[2][1]
 	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R11), Z6 // B[3][0] = b_k[96]
-	VMOVUPS      448(R11), Z7 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z8 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z9 // A[1][3] = a[1][3]
-	VBROADCASTSS 12(R10)(R9*2), Z10 // A[2][3] = a[2][3]
+	VMOVUPS      384(R10), Z6 // B[3][0] = b_k[96]
+	VMOVUPS      448(R10), Z7 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z8 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z9 // A[1][3] = a[1][3]
+	VBROADCASTSS 12(R9)(R8*2), Z10 // A[2][3] = a[2][3]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][3] * B[3][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][3] * B[3][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][3] * B[3][0]
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][3] * B[3][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][3] * B[3][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][3] * B[3][1]
-	VMOVUPS      512(R11), Z6 // B[4][0] = b_k[128]
-	VMOVUPS      576(R11), Z7 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z8 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z9 // A[1][4] = a[1][4]
-	VBROADCASTSS 16(R10)(R9*2), Z10 // A[2][4] = a[2][4]
+	VMOVUPS      512(R10), Z6 // B[4][0] = b_k[128]
+	VMOVUPS      576(R10), Z7 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z8 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z9 // A[1][4] = a[1][4]
+	VBROADCASTSS 16(R9)(R8*2), Z10 // A[2][4] = a[2][4]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][4] * B[4][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][4] * B[4][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][4] * B[4][0]
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][4] * B[4][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][4] * B[4][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][4] * B[4][1]
-	VMOVUPS      640(R11), Z6 // B[5][0] = b_k[160]
-	VMOVUPS      704(R11), Z7 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z8 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z9 // A[1][5] = a[1][5]
-	VBROADCASTSS 20(R10)(R9*2), Z10 // A[2][5] = a[2][5]
+	VMOVUPS      640(R10), Z6 // B[5][0] = b_k[160]
+	VMOVUPS      704(R10), Z7 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z8 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z9 // A[1][5] = a[1][5]
+	VBROADCASTSS 20(R9)(R8*2), Z10 // A[2][5] = a[2][5]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][5] * B[5][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][5] * B[5][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][5] * B[5][0]
@@ -3991,22 +5924,22 @@ depth_83:
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][5] * B[5][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][5] * B[5][1]
 	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R11), Z6 // B[6][0] = b_k[192]
-	VMOVUPS      832(R11), Z7 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z8 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z9 // A[1][6] = a[1][6]
-	VBROADCASTSS 24(R10)(R9*2), Z10 // A[2][6] = a[2][6]
+	VMOVUPS      768(R10), Z6 // B[6][0] = b_k[192]
+	VMOVUPS      832(R10), Z7 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z8 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z9 // A[1][6] = a[1][6]
+	VBROADCASTSS 24(R9)(R8*2), Z10 // A[2][6] = a[2][6]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][6] * B[6][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][6] * B[6][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][6] * B[6][0]
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][6] * B[6][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][6] * B[6][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][6] * B[6][1]
-	VMOVUPS      896(R11), Z6 // B[7][0] = b_k[224]
-	VMOVUPS      960(R11), Z7 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z8 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z9 // A[1][7] = a[1][7]
-	VBROADCASTSS 28(R10)(R9*2), Z10 // A[2][7] = a[2][7]
+	VMOVUPS      896(R10), Z6 // B[7][0] = b_k[224]
+	VMOVUPS      960(R10), Z7 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z8 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z9 // A[1][7] = a[1][7]
+	VBROADCASTSS 28(R9)(R8*2), Z10 // A[2][7] = a[2][7]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][7] * B[7][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][7] * B[7][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][7] * B[7][0]
@@ -4014,2622 +5947,690 @@ depth_83:
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][7] * B[7][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][7] * B[7][1]
 	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
 	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_83 // depth >= 8
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_173 // depth >= 8
 
-depth_end_84:
-	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_86 // depth < 1
+depth_end_174:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_176 // depth < 1
 
-depth_85:
-	VMOVUPS      (R11), Z6 // B[0][0] = b_k[0]
-	VMOVUPS      64(R11), Z7 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z8 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z9 // A[1][0] = a[1][0]
-	VBROADCASTSS (R10)(R9*2), Z10 // A[2][0] = a[2][0]
+depth_175:
+	VMOVUPS      (R10), Z6 // B[0][0] = b_k[0]
+	VMOVUPS      64(R10), Z7 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z8 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z9 // A[1][0] = a[1][0]
+	VBROADCASTSS (R9)(R8*2), Z10 // A[2][0] = a[2][0]
 	VFMADD231PS  Z8, Z6, Z0 // C[0][0] += A[0][0] * B[0][0]
 	VFMADD231PS  Z9, Z6, Z2 // C[1][0] += A[1][0] * B[0][0]
 	VFMADD231PS  Z10, Z6, Z4 // C[2][0] += A[2][0] * B[0][0]
 	VFMADD231PS  Z8, Z7, Z1 // C[0][1] += A[0][0] * B[0][1]
 	VFMADD231PS  Z9, Z7, Z3 // C[1][1] += A[1][0] * B[0][1]
 	VFMADD231PS  Z10, Z7, Z5 // C[2][1] += A[2][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+128, R11 // b_k += 128
-	SUBQ         $+1, R12 // depth += -1
-	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_85 // depth >= 1
-
-depth_end_86:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	VMOVUPS Z4, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z5, 64(R10)(R9*2) // c_tile[2][16] = C[2][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	JMP     end_80
-
-less_79:
-	CMPQ R9, $+2 // height < 2
-	JLT  less_87 // height < 2
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_89 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R11), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	VBROADCASTSS 4(R9), Z4 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z2 // C[1][0] = c_tile[1][0]
-	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
-	VMOVUPS      64(R11)(R10*1), Z3 // C[1][1] = c_tile[1][16]
-	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
-	JMP          end_90
-
-less_89:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[0][1] = 0
-	VPXORD Z2, Z2, Z2 // C[1][0] = 0
-	VPXORD Z3, Z3, Z3 // C[1][1] = 0
-
-end_90:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_92 // depth < 8
-
-depth_91:
-	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
-	VMOVUPS      64(R11), Z5 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
-	VMOVUPS      128(R11), Z4 // B[1][0] = b_k[32]
-	VMOVUPS      192(R11), Z5 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R10), Z6 // A[0][1] = a[0][1]
-	VBROADCASTSS 4(R10)(R9*1), Z7 // A[1][1] = a[1][1]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][1] * B[1][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][1] * B[1][1]
-	VMOVUPS      256(R11), Z4 // B[2][0] = b_k[64]
-	VMOVUPS      320(R11), Z5 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R10), Z6 // A[0][2] = a[0][2]
-	VBROADCASTSS 8(R10)(R9*1), Z7 // A[1][2] = a[1][2]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
-	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R11), Z4 // B[3][0] = b_k[96]
-	VMOVUPS      448(R11), Z5 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R10), Z6 // A[0][3] = a[0][3]
-	VBROADCASTSS 12(R10)(R9*1), Z7 // A[1][3] = a[1][3]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
-	VMOVUPS      512(R11), Z4 // B[4][0] = b_k[128]
-	VMOVUPS      576(R11), Z5 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R10), Z6 // A[0][4] = a[0][4]
-	VBROADCASTSS 16(R10)(R9*1), Z7 // A[1][4] = a[1][4]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
-	VMOVUPS      640(R11), Z4 // B[5][0] = b_k[160]
-	VMOVUPS      704(R11), Z5 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R10), Z6 // A[0][5] = a[0][5]
-	VBROADCASTSS 20(R10)(R9*1), Z7 // A[1][5] = a[1][5]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
-	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R11), Z4 // B[6][0] = b_k[192]
-	VMOVUPS      832(R11), Z5 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R10), Z6 // A[0][6] = a[0][6]
-	VBROADCASTSS 24(R10)(R9*1), Z7 // A[1][6] = a[1][6]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
-	VMOVUPS      896(R11), Z4 // B[7][0] = b_k[224]
-	VMOVUPS      960(R11), Z5 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R10), Z6 // A[0][7] = a[0][7]
-	VBROADCASTSS 28(R10)(R9*1), Z7 // A[1][7] = a[1][7]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
-	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R10 // a0 += 32
-	ADDQ         $+1024, R11 // b_k += 1024
-	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R12 // depth += -8
-	CMPQ         R12, $+8 // depth >= 8
-	JGE          depth_91 // depth >= 8
-
-depth_end_92:
-	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_94 // depth < 1
-
-depth_93:
-	VMOVUPS      (R11), Z4 // B[0][0] = b_k[0]
-	VMOVUPS      64(R11), Z5 // B[0][1] = b_k[16]
-	VBROADCASTSS (R10), Z6 // A[0][0] = a[0][0]
-	VBROADCASTSS (R10)(R9*1), Z7 // A[1][0] = a[1][0]
-	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
-	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
-	ADDQ         $+4, R10 // a0 += 4
-	ADDQ         $+128, R11 // b_k += 128
-	SUBQ         $+1, R12 // depth += -1
-	CMPQ         R12, $+1 // depth >= 1
-	JGE          depth_93 // depth >= 1
-
-depth_end_94:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R10) // c_tile[0][16] = C[0][1]
-	VMOVUPS Z2, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z3, 64(R10)(R9*1) // c_tile[1][16] = C[1][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	JMP     end_88
-
-less_87:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_95 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R10 // rows of c_tile
-	VBROADCASTSS (R9), Z2 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VMOVUPS      64(R10), Z1 // C[0][1] = c_tile[0][16]
-	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
-	JMP          end_96
-
-less_95:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[0][1] = 0
-
-end_96:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R9 // rows of a
-	MOVQ depth+40(FP), R11 // depth
-	MOVQ CX, R10 // b_k = b
-	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_98 // depth < 8
-
-depth_97:
-	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
-	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
-	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
-	VMOVUPS      128(R10), Z2 // B[1][0] = b_k[32]
-	VMOVUPS      192(R10), Z3 // B[1][1] = b_k[48]
-	VBROADCASTSS 4(R9), Z4 // A[0][1] = a[0][1]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
-	VMOVUPS      256(R10), Z2 // B[2][0] = b_k[64]
-	VMOVUPS      320(R10), Z3 // B[2][1] = b_k[80]
-	VBROADCASTSS 8(R9), Z4 // A[0][2] = a[0][2]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
-	PREFETCHT1   (BX) // prefetch next[0]
-	VMOVUPS      384(R10), Z2 // B[3][0] = b_k[96]
-	VMOVUPS      448(R10), Z3 // B[3][1] = b_k[112]
-	VBROADCASTSS 12(R9), Z4 // A[0][3] = a[0][3]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
-	VMOVUPS      512(R10), Z2 // B[4][0] = b_k[128]
-	VMOVUPS      576(R10), Z3 // B[4][1] = b_k[144]
-	VBROADCASTSS 16(R9), Z4 // A[0][4] = a[0][4]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
-	VMOVUPS      640(R10), Z2 // B[5][0] = b_k[160]
-	VMOVUPS      704(R10), Z3 // B[5][1] = b_k[176]
-	VBROADCASTSS 20(R9), Z4 // A[0][5] = a[0][5]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
-	PREFETCHT1   64(BX) // prefetch next[16]
-	VMOVUPS      768(R10), Z2 // B[6][0] = b_k[192]
-	VMOVUPS      832(R10), Z3 // B[6][1] = b_k[208]
-	VBROADCASTSS 24(R9), Z4 // A[0][6] = a[0][6]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
-	VMOVUPS      896(R10), Z2 // B[7][0] = b_k[224]
-	VMOVUPS      960(R10), Z3 // B[7][1] = b_k[240]
-	VBROADCASTSS 28(R9), Z4 // A[0][7] = a[0][7]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
-	PREFETCHT1   128(BX) // prefetch next[32]
-	ADDQ         $+32, R9 // a0 += 32
-	ADDQ         $+1024, R10 // b_k += 1024
-	ADDQ         nextStride+80(FP), BX // next += nextStride
-	SUBQ         $+8, R11 // depth += -8
-	CMPQ         R11, $+8 // depth >= 8
-	JGE          depth_97 // depth >= 8
-
-depth_end_98:
-	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_100 // depth < 1
-
-depth_99:
-	VMOVUPS      (R10), Z2 // B[0][0] = b_k[0]
-	VMOVUPS      64(R10), Z3 // B[0][1] = b_k[16]
-	VBROADCASTSS (R9), Z4 // A[0][0] = a[0][0]
-	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
-	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
 	ADDQ         $+4, R9 // a0 += 4
 	ADDQ         $+128, R10 // b_k += 128
 	SUBQ         $+1, R11 // depth += -1
 	CMPQ         R11, $+1 // depth >= 1
-	JGE          depth_99 // depth >= 1
-
-depth_end_100:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R9 // rows of c_tile
-	VMOVUPS Z0, (R9) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, 64(R9) // c_tile[0][16] = C[0][1]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	ADDQ    R9, SI // a += aStride
-	ADDQ    $+0, R8 // rows += 0
-
-end_88:
-end_80:
-end_72:
-end_64:
-end_56:
-end_48:
-end_40:
-end_32:
-end_24:
-end_16:
-end_8:
-	SUBQ $+1, R8 // rows += -1
-	CMPQ R8, $+1 // rows >= 1
-	JGE  rows_3 // rows >= 1
-
-rows_end_4:
-	ADDQ $+128, AX // c += 128
-	ADDQ $+128, CX // b += 128
-	SUBQ $+32, DX // cols += -32
-	CMPQ DX, $+32 // cols >= 32
-	JGE  columns_1 // cols >= 32
-
-columns_end_2:
-	CMPQ DX, $+16 // cols < 16
-	JLT  columns_end_102 // cols < 16
-
-columns_101:
-	MOVQ a+16(FP), SI // a
-	MOVQ rows+48(FP), R8 // rows
-	MOVQ AX, DI // c_tile = c
-	CMPQ R8, $+1 // rows < 1
-	JLT  rows_end_104 // rows < 1
-
-rows_103:
-	MOVQ R8, R9 // height = rows
-	CMPQ R8, $+13 // rows < 13
-	JLT  less_105 // rows < 13
-	ADDQ $+1, R9 // height += 1
-	SHRQ $0x01, R9 // height >>= 1
-	CMPQ R8, $+24 // rows < 24
-	JLT  less_106 // rows < 24
-	MOVQ $+12, R9 // height = 12
-
-less_106:
-less_105:
-	CMPQ R9, $+12 // height < 12
-	JLT  less_107 // height < 12
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_109 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	LEAQ         (R13)(R10*2), R14 // rows of c_tile
-	ADDQ         R10, R14 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
-	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
-	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
-	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	VBROADCASTSS 36(R9), Z10 // α[9] = all alpha[9]
-	VMOVUPS      (R14), Z9 // C[9][0] = c_tile[9][0]
-	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
-	VBROADCASTSS 40(R9), Z11 // α[10] = all alpha[10]
-	VMOVUPS      (R14)(R10*1), Z10 // C[10][0] = c_tile[10][0]
-	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
-	VBROADCASTSS 44(R9), Z12 // α[11] = all alpha[11]
-	VMOVUPS      (R14)(R10*2), Z11 // C[11][0] = c_tile[11][0]
-	VMULPS       Z12, Z11, Z11 // C[11][0] = C[11][0] * α[11]
-	JMP          end_110
-
-less_109:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-	VPXORD Z6, Z6, Z6 // C[6][0] = 0
-	VPXORD Z7, Z7, Z7 // C[7][0] = 0
-	VPXORD Z8, Z8, Z8 // C[8][0] = 0
-	VPXORD Z9, Z9, Z9 // C[9][0] = 0
-	VPXORD Z10, Z10, Z10 // C[10][0] = 0
-	VPXORD Z11, Z11, Z11 // C[11][0] = 0
-
-end_110:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	LEAQ (R12)(R9*2), R13 // rows of a
-	ADDQ R9, R13 // rows of a
-	MOVQ depth+40(FP), R15 // depth
-	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_112 // depth < 8
-
-depth_111:
-	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z12, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z12, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z12, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z12, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z12, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z12, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z12, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VFMADD231PS.BCST (R13), Z12, Z9 // C[9][0] += a[9][0] * B[0][0]
-	VFMADD231PS.BCST (R13)(R9*1), Z12, Z10 // C[10][0] += a[10][0] * B[0][0]
-	VFMADD231PS.BCST (R13)(R9*2), Z12, Z11 // C[11][0] += a[11][0] * B[0][0]
-	VMOVUPS          128(R14), Z12 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z12, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z12, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12), Z12, Z6 // C[6][0] += a[6][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][1] * B[1][0]
-	VFMADD231PS.BCST 4(R13), Z12, Z9 // C[9][0] += a[9][1] * B[1][0]
-	VFMADD231PS.BCST 4(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][1] * B[1][0]
-	VFMADD231PS.BCST 4(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][1] * B[1][0]
-	VMOVUPS          256(R14), Z12 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z12, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z12, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12), Z12, Z6 // C[6][0] += a[6][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][2] * B[2][0]
-	VFMADD231PS.BCST 8(R13), Z12, Z9 // C[9][0] += a[9][2] * B[2][0]
-	VFMADD231PS.BCST 8(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][2] * B[2][0]
-	VFMADD231PS.BCST 8(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R14), Z12 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z12, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z12, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12), Z12, Z6 // C[6][0] += a[6][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][3] * B[3][0]
-	VFMADD231PS.BCST 12(R13), Z12, Z9 // C[9][0] += a[9][3] * B[3][0]
-	VFMADD231PS.BCST 12(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][3] * B[3][0]
-	VFMADD231PS.BCST 12(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][3] * B[3][0]
-	VMOVUPS          512(R14), Z12 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z12, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z12, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z12, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][4] * B[4][0]
-	VFMADD231PS.BCST 16(R13), Z12, Z9 // C[9][0] += a[9][4] * B[4][0]
-	VFMADD231PS.BCST 16(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][4] * B[4][0]
-	VFMADD231PS.BCST 16(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][4] * B[4][0]
-	VMOVUPS          640(R14), Z12 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z12, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z12, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z12, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][5] * B[5][0]
-	VFMADD231PS.BCST 20(R13), Z12, Z9 // C[9][0] += a[9][5] * B[5][0]
-	VFMADD231PS.BCST 20(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][5] * B[5][0]
-	VFMADD231PS.BCST 20(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R14), Z12 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z12, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z12, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z12, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][6] * B[6][0]
-	VFMADD231PS.BCST 24(R13), Z12, Z9 // C[9][0] += a[9][6] * B[6][0]
-	VFMADD231PS.BCST 24(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][6] * B[6][0]
-	VFMADD231PS.BCST 24(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][6] * B[6][0]
-	VMOVUPS          896(R14), Z12 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z12, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z12, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z12, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z12, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z12, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z12, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z12, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z12, Z7 // C[7][0] += a[7][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*2), Z12, Z8 // C[8][0] += a[8][7] * B[7][0]
-	VFMADD231PS.BCST 28(R13), Z12, Z9 // C[9][0] += a[9][7] * B[7][0]
-	VFMADD231PS.BCST 28(R13)(R9*1), Z12, Z10 // C[10][0] += a[10][7] * B[7][0]
-	VFMADD231PS.BCST 28(R13)(R9*2), Z12, Z11 // C[11][0] += a[11][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+32, R13 // a9 += 32
-	ADDQ             $+1024, R14 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R15 // depth += -8
-	CMPQ             R15, $+8 // depth >= 8
-	JGE              depth_111 // depth >= 8
-
-depth_end_112:
-	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_114 // depth < 1
-
-depth_113:
-	VMOVUPS          (R14), Z12 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z12, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z12, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z12, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z12, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z12, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z12, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z12, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z12, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z12, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VFMADD231PS.BCST (R13), Z12, Z9 // C[9][0] += a[9][0] * B[0][0]
-	VFMADD231PS.BCST (R13)(R9*1), Z12, Z10 // C[10][0] += a[10][0] * B[0][0]
-	VFMADD231PS.BCST (R13)(R9*2), Z12, Z11 // C[11][0] += a[11][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+4, R12 // a6 += 4
-	ADDQ             $+4, R13 // a9 += 4
-	ADDQ             $+128, R14 // b_k += 128
-	SUBQ             $+1, R15 // depth += -1
-	CMPQ             R15, $+1 // depth >= 1
-	JGE              depth_113 // depth >= 1
-
-depth_end_114:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	LEAQ    (R12)(R9*2), R13 // rows of c_tile
-	ADDQ    R9, R13 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
-	VMOVUPS Z10, (R13)(R9*1) // c_tile[10][0] = C[10][0]
-	VMOVUPS Z11, (R13)(R9*2) // c_tile[11][0] = C[11][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+11, R8 // rows += -11
-	JMP     end_108
-
-less_107:
-	CMPQ R9, $+11 // height < 11
-	JLT  less_115 // height < 11
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_117 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	LEAQ         (R13)(R10*2), R14 // rows of c_tile
-	ADDQ         R10, R14 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
-	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
-	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
-	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	VBROADCASTSS 36(R9), Z10 // α[9] = all alpha[9]
-	VMOVUPS      (R14), Z9 // C[9][0] = c_tile[9][0]
-	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
-	VBROADCASTSS 40(R9), Z11 // α[10] = all alpha[10]
-	VMOVUPS      (R14)(R10*1), Z10 // C[10][0] = c_tile[10][0]
-	VMULPS       Z11, Z10, Z10 // C[10][0] = C[10][0] * α[10]
-	JMP          end_118
-
-less_117:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-	VPXORD Z6, Z6, Z6 // C[6][0] = 0
-	VPXORD Z7, Z7, Z7 // C[7][0] = 0
-	VPXORD Z8, Z8, Z8 // C[8][0] = 0
-	VPXORD Z9, Z9, Z9 // C[9][0] = 0
-	VPXORD Z10, Z10, Z10 // C[10][0] = 0
-
-end_118:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	LEAQ (R12)(R9*2), R13 // rows of a
-	ADDQ R9, R13 // rows of a
-	MOVQ depth+40(FP), R15 // depth
-	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_120 // depth < 8
-
-depth_119:
-	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VFMADD231PS.BCST (R13), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
-	VFMADD231PS.BCST (R13)(R9*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
-	VMOVUPS          128(R14), Z11 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z11, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z11, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12), Z11, Z6 // C[6][0] += a[6][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][1] * B[1][0]
-	VFMADD231PS.BCST 4(R13), Z11, Z9 // C[9][0] += a[9][1] * B[1][0]
-	VFMADD231PS.BCST 4(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][1] * B[1][0]
-	VMOVUPS          256(R14), Z11 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z11, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z11, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12), Z11, Z6 // C[6][0] += a[6][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][2] * B[2][0]
-	VFMADD231PS.BCST 8(R13), Z11, Z9 // C[9][0] += a[9][2] * B[2][0]
-	VFMADD231PS.BCST 8(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R14), Z11 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z11, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z11, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12), Z11, Z6 // C[6][0] += a[6][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][3] * B[3][0]
-	VFMADD231PS.BCST 12(R13), Z11, Z9 // C[9][0] += a[9][3] * B[3][0]
-	VFMADD231PS.BCST 12(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][3] * B[3][0]
-	VMOVUPS          512(R14), Z11 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z11, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z11, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z11, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][4] * B[4][0]
-	VFMADD231PS.BCST 16(R13), Z11, Z9 // C[9][0] += a[9][4] * B[4][0]
-	VFMADD231PS.BCST 16(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][4] * B[4][0]
-	VMOVUPS          640(R14), Z11 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z11, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z11, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z11, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][5] * B[5][0]
-	VFMADD231PS.BCST 20(R13), Z11, Z9 // C[9][0] += a[9][5] * B[5][0]
-	VFMADD231PS.BCST 20(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R14), Z11 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z11, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z11, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z11, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][6] * B[6][0]
-	VFMADD231PS.BCST 24(R13), Z11, Z9 // C[9][0] += a[9][6] * B[6][0]
-	VFMADD231PS.BCST 24(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][6] * B[6][0]
-	VMOVUPS          896(R14), Z11 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z11, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z11, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z11, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z11, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z11, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z11, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z11, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z11, Z7 // C[7][0] += a[7][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*2), Z11, Z8 // C[8][0] += a[8][7] * B[7][0]
-	VFMADD231PS.BCST 28(R13), Z11, Z9 // C[9][0] += a[9][7] * B[7][0]
-	VFMADD231PS.BCST 28(R13)(R9*1), Z11, Z10 // C[10][0] += a[10][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+32, R13 // a9 += 32
-	ADDQ             $+1024, R14 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R15 // depth += -8
-	CMPQ             R15, $+8 // depth >= 8
-	JGE              depth_119 // depth >= 8
-
-depth_end_120:
-	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_122 // depth < 1
-
-depth_121:
-	VMOVUPS          (R14), Z11 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z11, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z11, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z11, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z11, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z11, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z11, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z11, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z11, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z11, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VFMADD231PS.BCST (R13), Z11, Z9 // C[9][0] += a[9][0] * B[0][0]
-	VFMADD231PS.BCST (R13)(R9*1), Z11, Z10 // C[10][0] += a[10][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+4, R12 // a6 += 4
-	ADDQ             $+4, R13 // a9 += 4
-	ADDQ             $+128, R14 // b_k += 128
-	SUBQ             $+1, R15 // depth += -1
-	CMPQ             R15, $+1 // depth >= 1
-	JGE              depth_121 // depth >= 1
-
-depth_end_122:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	LEAQ    (R12)(R9*2), R13 // rows of c_tile
-	ADDQ    R9, R13 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
-	VMOVUPS Z10, (R13)(R9*1) // c_tile[10][0] = C[10][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+10, R8 // rows += -10
-	JMP     end_116
-
-less_115:
-	CMPQ R9, $+10 // height < 10
-	JLT  less_123 // height < 10
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_125 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	LEAQ         (R13)(R10*2), R14 // rows of c_tile
-	ADDQ         R10, R14 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
-	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
-	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
-	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	VBROADCASTSS 36(R9), Z10 // α[9] = all alpha[9]
-	VMOVUPS      (R14), Z9 // C[9][0] = c_tile[9][0]
-	VMULPS       Z10, Z9, Z9 // C[9][0] = C[9][0] * α[9]
-	JMP          end_126
-
-less_125:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-	VPXORD Z6, Z6, Z6 // C[6][0] = 0
-	VPXORD Z7, Z7, Z7 // C[7][0] = 0
-	VPXORD Z8, Z8, Z8 // C[8][0] = 0
-	VPXORD Z9, Z9, Z9 // C[9][0] = 0
-
-end_126:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	LEAQ (R12)(R9*2), R13 // rows of a
-	ADDQ R9, R13 // rows of a
-	MOVQ depth+40(FP), R15 // depth
-	MOVQ CX, R14 // b_k = b
-	CMPQ R15, $+8 // depth < 8
-	JLT  depth_end_128 // depth < 8
-
-depth_127:
-	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VFMADD231PS.BCST (R13), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
-	VMOVUPS          128(R14), Z10 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z10, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z10, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12), Z10, Z6 // C[6][0] += a[6][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][1] * B[1][0]
-	VFMADD231PS.BCST 4(R13), Z10, Z9 // C[9][0] += a[9][1] * B[1][0]
-	VMOVUPS          256(R14), Z10 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z10, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z10, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12), Z10, Z6 // C[6][0] += a[6][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][2] * B[2][0]
-	VFMADD231PS.BCST 8(R13), Z10, Z9 // C[9][0] += a[9][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R14), Z10 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z10, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z10, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12), Z10, Z6 // C[6][0] += a[6][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][3] * B[3][0]
-	VFMADD231PS.BCST 12(R13), Z10, Z9 // C[9][0] += a[9][3] * B[3][0]
-	VMOVUPS          512(R14), Z10 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z10, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z10, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z10, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][4] * B[4][0]
-	VFMADD231PS.BCST 16(R13), Z10, Z9 // C[9][0] += a[9][4] * B[4][0]
-	VMOVUPS          640(R14), Z10 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z10, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z10, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z10, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][5] * B[5][0]
-	VFMADD231PS.BCST 20(R13), Z10, Z9 // C[9][0] += a[9][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R14), Z10 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z10, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z10, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z10, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][6] * B[6][0]
-	VFMADD231PS.BCST 24(R13), Z10, Z9 // C[9][0] += a[9][6] * B[6][0]
-	VMOVUPS          896(R14), Z10 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z10, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z10, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z10, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z10, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z10, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z10, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z10, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z10, Z7 // C[7][0] += a[7][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*2), Z10, Z8 // C[8][0] += a[8][7] * B[7][0]
-	VFMADD231PS.BCST 28(R13), Z10, Z9 // C[9][0] += a[9][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+32, R13 // a9 += 32
-	ADDQ             $+1024, R14 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R15 // depth += -8
-	CMPQ             R15, $+8 // depth >= 8
-	JGE              depth_127 // depth >= 8
-
-depth_end_128:
-	CMPQ R15, $+1 // depth < 1
-	JLT  depth_end_130 // depth < 1
-
-depth_129:
-	VMOVUPS          (R14), Z10 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z10, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z10, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z10, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z10, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z10, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z10, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z10, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z10, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z10, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VFMADD231PS.BCST (R13), Z10, Z9 // C[9][0] += a[9][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+4, R12 // a6 += 4
-	ADDQ             $+4, R13 // a9 += 4
-	ADDQ             $+128, R14 // b_k += 128
-	SUBQ             $+1, R15 // depth += -1
-	CMPQ             R15, $+1 // depth >= 1
-	JGE              depth_129 // depth >= 1
-
-depth_end_130:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	LEAQ    (R12)(R9*2), R13 // rows of c_tile
-	ADDQ    R9, R13 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	VMOVUPS Z9, (R13) // c_tile[9][0] = C[9][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+9, R8 // rows += -9
-	JMP     end_124
-
-less_123:
-	CMPQ R9, $+9 // height < 9
-	JLT  less_131 // height < 9
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_133 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
-	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
-	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	VBROADCASTSS 32(R9), Z9 // α[8] = all alpha[8]
-	VMOVUPS      (R13)(R10*2), Z8 // C[8][0] = c_tile[8][0]
-	VMULPS       Z9, Z8, Z8 // C[8][0] = C[8][0] * α[8]
-	JMP          end_134
-
-less_133:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-	VPXORD Z6, Z6, Z6 // C[6][0] = 0
-	VPXORD Z7, Z7, Z7 // C[7][0] = 0
-	VPXORD Z8, Z8, Z8 // C[8][0] = 0
-
-end_134:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	MOVQ depth+40(FP), R14 // depth
-	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_136 // depth < 8
-
-depth_135:
-	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
-	VMOVUPS          128(R13), Z9 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z9, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z9, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12), Z9, Z6 // C[6][0] += a[6][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][1] * B[1][0]
-	VMOVUPS          256(R13), Z9 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z9, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z9, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12), Z9, Z6 // C[6][0] += a[6][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R13), Z9 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z9, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z9, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12), Z9, Z6 // C[6][0] += a[6][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][3] * B[3][0]
-	VMOVUPS          512(R13), Z9 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z9, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z9, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z9, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][4] * B[4][0]
-	VMOVUPS          640(R13), Z9 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z9, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z9, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z9, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R13), Z9 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z9, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z9, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z9, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][6] * B[6][0]
-	VMOVUPS          896(R13), Z9 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z9, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z9, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z9, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z9, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z9, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z9, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z9, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z9, Z7 // C[7][0] += a[7][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*2), Z9, Z8 // C[8][0] += a[8][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+1024, R13 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R14 // depth += -8
-	CMPQ             R14, $+8 // depth >= 8
-	JGE              depth_135 // depth >= 8
-
-depth_end_136:
-	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_138 // depth < 1
-
-depth_137:
-	VMOVUPS          (R13), Z9 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z9, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z9, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z9, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z9, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z9, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z9, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z9, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z9, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*2), Z9, Z8 // C[8][0] += a[8][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+4, R12 // a6 += 4
-	ADDQ             $+128, R13 // b_k += 128
-	SUBQ             $+1, R14 // depth += -1
-	CMPQ             R14, $+1 // depth >= 1
-	JGE              depth_137 // depth >= 1
-
-depth_end_138:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	VMOVUPS Z8, (R12)(R9*2) // c_tile[8][0] = C[8][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+8, R8 // rows += -8
-	JMP     end_132
-
-less_131:
-	CMPQ R9, $+8 // height < 8
-	JLT  less_139 // height < 8
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_141 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
-	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	VBROADCASTSS 28(R9), Z8 // α[7] = all alpha[7]
-	VMOVUPS      (R13)(R10*1), Z7 // C[7][0] = c_tile[7][0]
-	VMULPS       Z8, Z7, Z7 // C[7][0] = C[7][0] * α[7]
-	JMP          end_142
-
-less_141:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-	VPXORD Z6, Z6, Z6 // C[6][0] = 0
-	VPXORD Z7, Z7, Z7 // C[7][0] = 0
-
-end_142:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	MOVQ depth+40(FP), R14 // depth
-	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_144 // depth < 8
-
-depth_143:
-	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	VMOVUPS          128(R13), Z8 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z8, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z8, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12), Z8, Z6 // C[6][0] += a[6][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][1] * B[1][0]
-	VMOVUPS          256(R13), Z8 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z8, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z8, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12), Z8, Z6 // C[6][0] += a[6][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R13), Z8 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z8, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z8, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12), Z8, Z6 // C[6][0] += a[6][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][3] * B[3][0]
-	VMOVUPS          512(R13), Z8 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z8, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z8, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z8, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][4] * B[4][0]
-	VMOVUPS          640(R13), Z8 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z8, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z8, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z8, Z6 // C[6][0] += a[6][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R13), Z8 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z8, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z8, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z8, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][6] * B[6][0]
-	VMOVUPS          896(R13), Z8 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z8, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z8, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z8, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z8, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z8, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z8, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z8, Z6 // C[6][0] += a[6][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12)(R9*1), Z8, Z7 // C[7][0] += a[7][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+1024, R13 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R14 // depth += -8
-	CMPQ             R14, $+8 // depth >= 8
-	JGE              depth_143 // depth >= 8
-
-depth_end_144:
-	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_146 // depth < 1
-
-depth_145:
-	VMOVUPS          (R13), Z8 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z8, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z8, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z8, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z8, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z8, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z8, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z8, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VFMADD231PS.BCST (R12)(R9*1), Z8, Z7 // C[7][0] += a[7][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+4, R12 // a6 += 4
-	ADDQ             $+128, R13 // b_k += 128
-	SUBQ             $+1, R14 // depth += -1
-	CMPQ             R14, $+1 // depth >= 1
-	JGE              depth_145 // depth >= 1
-
-depth_end_146:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
-	VMOVUPS Z7, (R12)(R9*1) // c_tile[7][0] = C[7][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+7, R8 // rows += -7
-	JMP     end_140
-
-less_139:
-	CMPQ R9, $+7 // height < 7
-	JLT  less_147 // height < 7
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_149 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	LEAQ         (R12)(R10*2), R13 // rows of c_tile
-	ADDQ         R10, R13 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	VBROADCASTSS 24(R9), Z7 // α[6] = all alpha[6]
-	VMOVUPS      (R13), Z6 // C[6][0] = c_tile[6][0]
-	VMULPS       Z7, Z6, Z6 // C[6][0] = C[6][0] * α[6]
-	JMP          end_150
-
-less_149:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-	VPXORD Z6, Z6, Z6 // C[6][0] = 0
-
-end_150:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	LEAQ (R11)(R9*2), R12 // rows of a
-	ADDQ R9, R12 // rows of a
-	MOVQ depth+40(FP), R14 // depth
-	MOVQ CX, R13 // b_k = b
-	CMPQ R14, $+8 // depth < 8
-	JLT  depth_end_152 // depth < 8
-
-depth_151:
-	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
-	VMOVUPS          128(R13), Z7 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z7, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z7, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VFMADD231PS.BCST 4(R12), Z7, Z6 // C[6][0] += a[6][1] * B[1][0]
-	VMOVUPS          256(R13), Z7 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z7, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z7, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][2] * B[2][0]
-	VFMADD231PS.BCST 8(R12), Z7, Z6 // C[6][0] += a[6][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R13), Z7 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z7, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z7, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VFMADD231PS.BCST 12(R12), Z7, Z6 // C[6][0] += a[6][3] * B[3][0]
-	VMOVUPS          512(R13), Z7 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z7, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z7, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VFMADD231PS.BCST 16(R12), Z7, Z6 // C[6][0] += a[6][4] * B[4][0]
-	VMOVUPS          640(R13), Z7 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z7, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z7, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][5] * B[5][0]
-	VFMADD231PS.BCST 20(R12), Z7, Z6 // C[6][0] += a[6][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R13), Z7 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z7, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z7, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VFMADD231PS.BCST 24(R12), Z7, Z6 // C[6][0] += a[6][6] * B[6][0]
-	VMOVUPS          896(R13), Z7 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z7, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z7, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z7, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z7, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z7, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z7, Z5 // C[5][0] += a[5][7] * B[7][0]
-	VFMADD231PS.BCST 28(R12), Z7, Z6 // C[6][0] += a[6][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+32, R12 // a6 += 32
-	ADDQ             $+1024, R13 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R14 // depth += -8
-	CMPQ             R14, $+8 // depth >= 8
-	JGE              depth_151 // depth >= 8
-
-depth_end_152:
-	CMPQ R14, $+1 // depth < 1
-	JLT  depth_end_154 // depth < 1
-
-depth_153:
-	VMOVUPS          (R13), Z7 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z7, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z7, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z7, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z7, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z7, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z7, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VFMADD231PS.BCST (R12), Z7, Z6 // C[6][0] += a[6][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+4, R12 // a6 += 4
-	ADDQ             $+128, R13 // b_k += 128
-	SUBQ             $+1, R14 // depth += -1
-	CMPQ             R14, $+1 // depth >= 1
-	JGE              depth_153 // depth >= 1
-
-depth_end_154:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	LEAQ    (R11)(R9*2), R12 // rows of c_tile
-	ADDQ    R9, R12 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	VMOVUPS Z6, (R12) // c_tile[6][0] = C[6][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+6, R8 // rows += -6
-	JMP     end_148
-
-less_147:
-	CMPQ R9, $+6 // height < 6
-	JLT  less_155 // height < 6
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_157 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	VBROADCASTSS 20(R9), Z6 // α[5] = all alpha[5]
-	VMOVUPS      (R12)(R10*2), Z5 // C[5][0] = c_tile[5][0]
-	VMULPS       Z6, Z5, Z5 // C[5][0] = C[5][0] * α[5]
-	JMP          end_158
-
-less_157:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-	VPXORD Z5, Z5, Z5 // C[5][0] = 0
-
-end_158:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_160 // depth < 8
-
-depth_159:
-	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	VMOVUPS          128(R12), Z6 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z6, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z6, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][1] * B[1][0]
-	VMOVUPS          256(R12), Z6 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z6, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z6, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R12), Z6 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z6, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z6, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][3] * B[3][0]
-	VMOVUPS          512(R12), Z6 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z6, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z6, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][4] * B[4][0]
-	VMOVUPS          640(R12), Z6 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z6, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z6, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R12), Z6 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z6, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z6, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][6] * B[6][0]
-	VMOVUPS          896(R12), Z6 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z6, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z6, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z6, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z6, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z6, Z4 // C[4][0] += a[4][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*2), Z6, Z5 // C[5][0] += a[5][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+1024, R12 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R13 // depth += -8
-	CMPQ             R13, $+8 // depth >= 8
-	JGE              depth_159 // depth >= 8
-
-depth_end_160:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_162 // depth < 1
-
-depth_161:
-	VMOVUPS          (R12), Z6 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z6, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z6, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z6, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z6, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z6, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*2), Z6, Z5 // C[5][0] += a[5][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+128, R12 // b_k += 128
-	SUBQ             $+1, R13 // depth += -1
-	CMPQ             R13, $+1 // depth >= 1
-	JGE              depth_161 // depth >= 1
-
-depth_end_162:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	VMOVUPS Z5, (R11)(R9*2) // c_tile[5][0] = C[5][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	SHLQ    $0x01, R10 // cStride <<= 1
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	SHLQ    $0x01, R10 // aStride <<= 1
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+5, R8 // rows += -5
-	JMP     end_156
-
-less_155:
-	CMPQ R9, $+5 // height < 5
-	JLT  less_163 // height < 5
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_165 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	VBROADCASTSS 16(R9), Z5 // α[4] = all alpha[4]
-	VMOVUPS      (R12)(R10*1), Z4 // C[4][0] = c_tile[4][0]
-	VMULPS       Z5, Z4, Z4 // C[4][0] = C[4][0] * α[4]
-	JMP          end_166
-
-less_165:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-	VPXORD Z4, Z4, Z4 // C[4][0] = 0
-
-end_166:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_168 // depth < 8
-
-depth_167:
-	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
-	VMOVUPS          128(R12), Z5 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z5, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z5, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][1] * B[1][0]
-	VMOVUPS          256(R12), Z5 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z5, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z5, Z3 // C[3][0] += a[3][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R12), Z5 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z5, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z5, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][3] * B[3][0]
-	VMOVUPS          512(R12), Z5 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z5, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z5, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][4] * B[4][0]
-	VMOVUPS          640(R12), Z5 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z5, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z5, Z3 // C[3][0] += a[3][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R12), Z5 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z5, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z5, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][6] * B[6][0]
-	VMOVUPS          896(R12), Z5 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z5, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z5, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z5, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z5, Z3 // C[3][0] += a[3][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11)(R9*1), Z5, Z4 // C[4][0] += a[4][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+1024, R12 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R13 // depth += -8
-	CMPQ             R13, $+8 // depth >= 8
-	JGE              depth_167 // depth >= 8
-
-depth_end_168:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_170 // depth < 1
-
-depth_169:
-	VMOVUPS          (R12), Z5 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z5, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z5, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z5, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z5, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VFMADD231PS.BCST (R11)(R9*1), Z5, Z4 // C[4][0] += a[4][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+128, R12 // b_k += 128
-	SUBQ             $+1, R13 // depth += -1
-	CMPQ             R13, $+1 // depth >= 1
-	JGE              depth_169 // depth >= 1
-
-depth_end_170:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	VMOVUPS Z4, (R11)(R9*1) // c_tile[4][0] = C[4][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+4, R8 // rows += -4
-	JMP     end_164
-
-less_163:
-	CMPQ R9, $+4 // height < 4
-	JLT  less_171 // height < 4
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_173 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	LEAQ         (R11)(R10*2), R12 // rows of c_tile
-	ADDQ         R10, R12 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
-	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	VBROADCASTSS 12(R9), Z4 // α[3] = all alpha[3]
-	VMOVUPS      (R12), Z3 // C[3][0] = c_tile[3][0]
-	VMULPS       Z4, Z3, Z3 // C[3][0] = C[3][0] * α[3]
-	JMP          end_174
-
-less_173:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-	VPXORD Z2, Z2, Z2 // C[2][0] = 0
-	VPXORD Z3, Z3, Z3 // C[3][0] = 0
-
-end_174:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	LEAQ (R10)(R9*2), R11 // rows of a
-	ADDQ R9, R11 // rows of a
-	MOVQ depth+40(FP), R13 // depth
-	MOVQ CX, R12 // b_k = b
-	CMPQ R13, $+8 // depth < 8
-	JLT  depth_end_176 // depth < 8
-
-depth_175:
-	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	VMOVUPS          128(R12), Z4 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z4, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VFMADD231PS.BCST 4(R11), Z4, Z3 // C[3][0] += a[3][1] * B[1][0]
-	VMOVUPS          256(R12), Z4 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z4, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][2] * B[2][0]
-	VFMADD231PS.BCST 8(R11), Z4, Z3 // C[3][0] += a[3][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R12), Z4 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z4, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VFMADD231PS.BCST 12(R11), Z4, Z3 // C[3][0] += a[3][3] * B[3][0]
-	VMOVUPS          512(R12), Z4 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z4, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VFMADD231PS.BCST 16(R11), Z4, Z3 // C[3][0] += a[3][4] * B[4][0]
-	VMOVUPS          640(R12), Z4 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z4, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][5] * B[5][0]
-	VFMADD231PS.BCST 20(R11), Z4, Z3 // C[3][0] += a[3][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R12), Z4 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z4, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VFMADD231PS.BCST 24(R11), Z4, Z3 // C[3][0] += a[3][6] * B[6][0]
-	VMOVUPS          896(R12), Z4 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z4, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z4, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z4, Z2 // C[2][0] += a[2][7] * B[7][0]
-	VFMADD231PS.BCST 28(R11), Z4, Z3 // C[3][0] += a[3][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+32, R11 // a3 += 32
-	ADDQ             $+1024, R12 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R13 // depth += -8
-	CMPQ             R13, $+8 // depth >= 8
-	JGE              depth_175 // depth >= 8
+	JGE          depth_175 // depth >= 1
 
 depth_end_176:
-	CMPQ R13, $+1 // depth < 1
-	JLT  depth_end_178 // depth < 1
-
-depth_177:
-	VMOVUPS          (R12), Z4 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z4, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z4, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z4, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VFMADD231PS.BCST (R11), Z4, Z3 // C[3][0] += a[3][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+4, R11 // a3 += 4
-	ADDQ             $+128, R12 // b_k += 128
-	SUBQ             $+1, R13 // depth += -1
-	CMPQ             R13, $+1 // depth >= 1
-	JGE              depth_177 // depth >= 1
-
-depth_end_178:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	LEAQ    (R10)(R9*2), R11 // rows of c_tile
-	ADDQ    R9, R11 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	VMOVUPS Z3, (R11) // c_tile[3][0] = C[3][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+3, R8 // rows += -3
-	JMP     end_172
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	VMOVUPS Z4, (R9)(R8*2) // c[2][0] = C[2][0]
+	VMOVUPS Z5, 64(R9)(R8*2) // c[2][16] = C[2][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_169 // cols >= 32
 
-less_171:
-	CMPQ R9, $+3 // height < 3
-	JLT  less_179 // height < 3
+columns_end_170:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_178 // cols < 16
 
+columns_177:
 	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_181 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_179 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
 	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
 	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	VBROADCASTSS 8(R9), Z3 // α[2] = all alpha[2]
-	VMOVUPS      (R11)(R10*2), Z2 // C[2][0] = c_tile[2][0]
+	VBROADCASTSS 8(R8), Z3 // α[2] = all alpha[2]
+	VMOVUPS      (R10)(R9*2), Z2 // C[2][0] = c[2][0]
 	VMULPS       Z3, Z2, Z2 // C[2][0] = C[2][0] * α[2]
-	JMP          end_182
+	JMP          end_180
 
-less_181:
+less_179:
 	VPXORD Z0, Z0, Z0 // C[0][0] = 0
 	VPXORD Z1, Z1, Z1 // C[1][0] = 0
 	VPXORD Z2, Z2, Z2 // C[2][0] = 0
 
-end_182:
+end_180:
 	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_184 // depth < 8
-
-depth_183:
-	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	VMOVUPS          128(R11), Z3 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
-	VMOVUPS          256(R11), Z3 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R11), Z3 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
-	VMOVUPS          512(R11), Z3 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z3, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][4] * B[4][0]
-	VMOVUPS          640(R11), Z3 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z3, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R11), Z3 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z3, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][6] * B[6][0]
-	VMOVUPS          896(R11), Z3 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z3, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z3, Z1 // C[1][0] += a[1][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*2), Z3, Z2 // C[2][0] += a[2][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+1024, R11 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R12 // depth += -8
-	CMPQ             R12, $+8 // depth >= 8
-	JGE              depth_183 // depth >= 8
-
-depth_end_184:
-	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_186 // depth < 1
-
-depth_185:
-	VMOVUPS          (R11), Z3 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+128, R11 // b_k += 128
-	SUBQ             $+1, R12 // depth += -1
-	CMPQ             R12, $+1 // depth >= 1
-	JGE              depth_185 // depth >= 1
-
-depth_end_186:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	VMOVUPS Z2, (R10)(R9*2) // c_tile[2][0] = C[2][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    R9, R10 // cStride = cStride
-	ADDQ    R10, DI // c_tile += cStride
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	MOVQ    R9, R10 // aStride = aStride
-	ADDQ    R10, SI // a += aStride
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+2, R8 // rows += -2
-	JMP     end_180
-
-less_179:
-	CMPQ R9, $+2 // height < 2
-	JLT  less_187 // height < 2
-
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_189 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R11 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R11), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	VBROADCASTSS 4(R9), Z2 // α[1] = all alpha[1]
-	VMOVUPS      (R11)(R10*1), Z1 // C[1][0] = c_tile[1][0]
-	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
-	JMP          end_190
-
-less_189:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-	VPXORD Z1, Z1, Z1 // C[1][0] = 0
-
-end_190:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R10 // rows of a
-	MOVQ depth+40(FP), R12 // depth
-	MOVQ CX, R11 // b_k = b
-	CMPQ R12, $+8 // depth < 8
-	JLT  depth_end_192 // depth < 8
-
-depth_191:
-	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	VMOVUPS          128(R11), Z2 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R10), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VFMADD231PS.BCST 4(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
-	VMOVUPS          256(R11), Z2 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R10), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
-	VFMADD231PS.BCST 8(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
-	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R11), Z2 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R10), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VFMADD231PS.BCST 12(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
-	VMOVUPS          512(R11), Z2 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R10), Z2, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VFMADD231PS.BCST 16(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][4] * B[4][0]
-	VMOVUPS          640(R11), Z2 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R10), Z2, Z0 // C[0][0] += a[0][5] * B[5][0]
-	VFMADD231PS.BCST 20(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][5] * B[5][0]
-	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R11), Z2 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R10), Z2, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VFMADD231PS.BCST 24(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][6] * B[6][0]
-	VMOVUPS          896(R11), Z2 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R10), Z2, Z0 // C[0][0] += a[0][7] * B[7][0]
-	VFMADD231PS.BCST 28(R10)(R9*1), Z2, Z1 // C[1][0] += a[1][7] * B[7][0]
-	PREFETCHT1       128(BX) // prefetch next[32]
-	ADDQ             $+32, R10 // a0 += 32
-	ADDQ             $+1024, R11 // b_k += 1024
-	ADDQ             nextStride+80(FP), BX // next += nextStride
-	SUBQ             $+8, R12 // depth += -8
-	CMPQ             R12, $+8 // depth >= 8
-	JGE              depth_191 // depth >= 8
-
-depth_end_192:
-	CMPQ R12, $+1 // depth < 1
-	JLT  depth_end_194 // depth < 1
-
-depth_193:
-	VMOVUPS          (R11), Z2 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R10), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VFMADD231PS.BCST (R10)(R9*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
-	ADDQ             $+4, R10 // a0 += 4
-	ADDQ             $+128, R11 // b_k += 128
-	SUBQ             $+1, R12 // depth += -1
-	CMPQ             R12, $+1 // depth >= 1
-	JGE              depth_193 // depth >= 1
-
-depth_end_194:
-	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R10 // rows of c_tile
-	VMOVUPS Z0, (R10) // c_tile[0][0] = C[0][0]
-	VMOVUPS Z1, (R10)(R9*1) // c_tile[1][0] = C[1][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	SHLQ    $0x01, R9 // cStride <<= 1
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	SHLQ    $0x01, R9 // aStride <<= 1
-	ADDQ    R9, SI // a += aStride
-	SUBQ    $+1, R8 // rows += -1
-	JMP     end_188
-
-less_187:
-	// C = α·C, or 0 without α
-	MOVQ         alpha+64(FP), R9 // alpha
-	CMPQ         R9, $+1 // alpha < 1
-	JLT          less_195 // alpha < 1
-	MOVQ         rows+48(FP), R10 // rows
-	SUBQ         R8, R10 // rows -= rows
-	SHLQ         $0x02, R10 // rows in bytes
-	ADDQ         R10, R9 // alpha += rows
-	MOVQ         cStride+8(FP), R10 // cStride
-	SHLQ         $0x02, R10 // cStride in bytes
-	MOVQ         DI, R10 // rows of c_tile
-	VBROADCASTSS (R9), Z1 // α[0] = all alpha[0]
-	VMOVUPS      (R10), Z0 // C[0][0] = c_tile[0][0]
-	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
-	JMP          end_196
-
-less_195:
-	VPXORD Z0, Z0, Z0 // C[0][0] = 0
-
-end_196:
-	// C += A·B
-	MOVQ aStride+24(FP), R9 // aStride
-	SHLQ $0x02, R9 // aStride in bytes
-	MOVQ SI, R9 // rows of a
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
 	MOVQ depth+40(FP), R11 // depth
-	MOVQ CX, R10 // b_k = b
+	MOVQ DI, R10 // b_k = b
 	CMPQ R11, $+8 // depth < 8
-	JLT  depth_end_198 // depth < 8
+	JLT  depth_end_182 // depth < 8
 
-depth_197:
-	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
-	VMOVUPS          128(R10), Z1 // B[1][0] = b_k[32]
-	VFMADD231PS.BCST 4(R9), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
-	VMOVUPS          256(R10), Z1 // B[2][0] = b_k[64]
-	VFMADD231PS.BCST 8(R9), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+depth_181:
+	VMOVUPS          (R10), Z3 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
+	VMOVUPS          128(R10), Z3 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z3, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][1] * B[1][0]
+	VMOVUPS          256(R10), Z3 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z3, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][2] * B[2][0]
 	PREFETCHT1       (BX) // prefetch next[0]
-	VMOVUPS          384(R10), Z1 // B[3][0] = b_k[96]
-	VFMADD231PS.BCST 12(R9), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
-	VMOVUPS          512(R10), Z1 // B[4][0] = b_k[128]
-	VFMADD231PS.BCST 16(R9), Z1, Z0 // C[0][0] += a[0][4] * B[4][0]
-	VMOVUPS          640(R10), Z1 // B[5][0] = b_k[160]
-	VFMADD231PS.BCST 20(R9), Z1, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VMOVUPS          384(R10), Z3 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z3, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][3] * B[3][0]
+	VMOVUPS          512(R10), Z3 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z3, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][4] * B[4][0]
+	VMOVUPS          640(R10), Z3 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z3, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][5] * B[5][0]
 	PREFETCHT1       64(BX) // prefetch next[16]
-	VMOVUPS          768(R10), Z1 // B[6][0] = b_k[192]
-	VFMADD231PS.BCST 24(R9), Z1, Z0 // C[0][0] += a[0][6] * B[6][0]
-	VMOVUPS          896(R10), Z1 // B[7][0] = b_k[224]
-	VFMADD231PS.BCST 28(R9), Z1, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VMOVUPS          768(R10), Z3 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z3, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][6] * B[6][0]
+	VMOVUPS          896(R10), Z3 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z3, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z3, Z1 // C[1][0] += a[1][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*2), Z3, Z2 // C[2][0] += a[2][7] * B[7][0]
 	PREFETCHT1       128(BX) // prefetch next[32]
 	ADDQ             $+32, R9 // a0 += 32
 	ADDQ             $+1024, R10 // b_k += 1024
 	ADDQ             nextStride+80(FP), BX // next += nextStride
 	SUBQ             $+8, R11 // depth += -8
 	CMPQ             R11, $+8 // depth >= 8
-	JGE              depth_197 // depth >= 8
+	JGE              depth_181 // depth >= 8
 
-depth_end_198:
+depth_end_182:
 	CMPQ R11, $+1 // depth < 1
-	JLT  depth_end_200 // depth < 1
+	JLT  depth_end_184 // depth < 1
 
-depth_199:
-	VMOVUPS          (R10), Z1 // B[0][0] = b_k[0]
-	VFMADD231PS.BCST (R9), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+depth_183:
+	VMOVUPS          (R10), Z3 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z3, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z3, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*2), Z3, Z2 // C[2][0] += a[2][0] * B[0][0]
 	ADDQ             $+4, R9 // a0 += 4
 	ADDQ             $+128, R10 // b_k += 128
 	SUBQ             $+1, R11 // depth += -1
 	CMPQ             R11, $+1 // depth >= 1
-	JGE              depth_199 // depth >= 1
+	JGE              depth_183 // depth >= 1
+
+depth_end_184:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z2, (R9)(R8*2) // c[2][0] = C[2][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_177 // cols >= 16
+
+columns_end_178:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	MOVQ SI, DI // cStride = cStride
+	ADDQ DI, CX // c += cStride
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	MOVQ SI, DI // aStride = aStride
+	ADDQ DI, AX // a += aStride
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+2, DX // rows += -2
+	JMP  end_168
+
+less_167:
+	CMPQ SI, $+2 // height < 2
+	JLT  less_185 // height < 2
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_188 // cols < 32
+
+columns_187:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_189 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R10), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	VBROADCASTSS 4(R8), Z4 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z2 // C[1][0] = c[1][0]
+	VMULPS       Z4, Z2, Z2 // C[1][0] = C[1][0] * α[1]
+	VMOVUPS      64(R10)(R9*1), Z3 // C[1][1] = c[1][16]
+	VMULPS       Z4, Z3, Z3 // C[1][1] = C[1][1] * α[1]
+	JMP          end_190
+
+less_189:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+	VPXORD Z2, Z2, Z2 // C[1][0] = 0
+	VPXORD Z3, Z3, Z3 // C[1][1] = 0
+
+end_190:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ DI, R10 // b_k = b
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_192 // depth < 8
+
+depth_191:
+	VMOVUPS      (R10), Z4 // B[0][0] = b_k[0]
+	VMOVUPS      64(R10), Z5 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z7 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	VMOVUPS      128(R10), Z4 // B[1][0] = b_k[32]
+	VMOVUPS      192(R10), Z5 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R9), Z6 // A[0][1] = a[0][1]
+	VBROADCASTSS 4(R9)(R8*1), Z7 // A[1][1] = a[1][1]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][1] * B[1][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][1] * B[1][1]
+	VMOVUPS      256(R10), Z4 // B[2][0] = b_k[64]
+	VMOVUPS      320(R10), Z5 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R9), Z6 // A[0][2] = a[0][2]
+	VBROADCASTSS 8(R9)(R8*1), Z7 // A[1][2] = a[1][2]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][2] * B[2][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][2] * B[2][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
+	VMOVUPS      384(R10), Z4 // B[3][0] = b_k[96]
+	VMOVUPS      448(R10), Z5 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R9), Z6 // A[0][3] = a[0][3]
+	VBROADCASTSS 12(R9)(R8*1), Z7 // A[1][3] = a[1][3]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][3] * B[3][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][3] * B[3][1]
+	VMOVUPS      512(R10), Z4 // B[4][0] = b_k[128]
+	VMOVUPS      576(R10), Z5 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R9), Z6 // A[0][4] = a[0][4]
+	VBROADCASTSS 16(R9)(R8*1), Z7 // A[1][4] = a[1][4]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][4] * B[4][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][4] * B[4][1]
+	VMOVUPS      640(R10), Z4 // B[5][0] = b_k[160]
+	VMOVUPS      704(R10), Z5 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R9), Z6 // A[0][5] = a[0][5]
+	VBROADCASTSS 20(R9)(R8*1), Z7 // A[1][5] = a[1][5]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][5] * B[5][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][5] * B[5][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R10), Z4 // B[6][0] = b_k[192]
+	VMOVUPS      832(R10), Z5 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R9), Z6 // A[0][6] = a[0][6]
+	VBROADCASTSS 24(R9)(R8*1), Z7 // A[1][6] = a[1][6]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][6] * B[6][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][6] * B[6][1]
+	VMOVUPS      896(R10), Z4 // B[7][0] = b_k[224]
+	VMOVUPS      960(R10), Z5 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R9), Z6 // A[0][7] = a[0][7]
+	VBROADCASTSS 28(R9)(R8*1), Z7 // A[1][7] = a[1][7]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][7] * B[7][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][7] * B[7][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R9 // a0 += 32
+	ADDQ         $+1024, R10 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R11 // depth += -8
+	CMPQ         R11, $+8 // depth >= 8
+	JGE          depth_191 // depth >= 8
+
+depth_end_192:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_194 // depth < 1
+
+depth_193:
+	VMOVUPS      (R10), Z4 // B[0][0] = b_k[0]
+	VMOVUPS      64(R10), Z5 // B[0][1] = b_k[16]
+	VBROADCASTSS (R9), Z6 // A[0][0] = a[0][0]
+	VBROADCASTSS (R9)(R8*1), Z7 // A[1][0] = a[1][0]
+	VFMADD231PS  Z6, Z4, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z7, Z4, Z2 // C[1][0] += A[1][0] * B[0][0]
+	VFMADD231PS  Z6, Z5, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VFMADD231PS  Z7, Z5, Z3 // C[1][1] += A[1][0] * B[0][1]
+	ADDQ         $+4, R9 // a0 += 4
+	ADDQ         $+128, R10 // b_k += 128
+	SUBQ         $+1, R11 // depth += -1
+	CMPQ         R11, $+1 // depth >= 1
+	JGE          depth_193 // depth >= 1
+
+depth_end_194:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R9) // c[0][16] = C[0][1]
+	VMOVUPS Z2, (R9)(R8*1) // c[1][0] = C[1][0]
+	VMOVUPS Z3, 64(R9)(R8*1) // c[1][16] = C[1][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_187 // cols >= 32
+
+columns_end_188:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_196 // cols < 16
+
+columns_195:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_197 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R10 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R10), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VBROADCASTSS 4(R8), Z2 // α[1] = all alpha[1]
+	VMOVUPS      (R10)(R9*1), Z1 // C[1][0] = c[1][0]
+	VMULPS       Z2, Z1, Z1 // C[1][0] = C[1][0] * α[1]
+	JMP          end_198
+
+less_197:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[1][0] = 0
+
+end_198:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R9 // rows of a
+	MOVQ depth+40(FP), R11 // depth
+	MOVQ DI, R10 // b_k = b
+	CMPQ R11, $+8 // depth < 8
+	JLT  depth_end_200 // depth < 8
+
+depth_199:
+	VMOVUPS          (R10), Z2 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	VMOVUPS          128(R10), Z2 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R9), Z2, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VFMADD231PS.BCST 4(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][1] * B[1][0]
+	VMOVUPS          256(R10), Z2 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R9), Z2, Z0 // C[0][0] += a[0][2] * B[2][0]
+	VFMADD231PS.BCST 8(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R10), Z2 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R9), Z2, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VFMADD231PS.BCST 12(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][3] * B[3][0]
+	VMOVUPS          512(R10), Z2 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R9), Z2, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VFMADD231PS.BCST 16(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][4] * B[4][0]
+	VMOVUPS          640(R10), Z2 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R9), Z2, Z0 // C[0][0] += a[0][5] * B[5][0]
+	VFMADD231PS.BCST 20(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R10), Z2 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R9), Z2, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VFMADD231PS.BCST 24(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][6] * B[6][0]
+	VMOVUPS          896(R10), Z2 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R9), Z2, Z0 // C[0][0] += a[0][7] * B[7][0]
+	VFMADD231PS.BCST 28(R9)(R8*1), Z2, Z1 // C[1][0] += a[1][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R9 // a0 += 32
+	ADDQ             $+1024, R10 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R11 // depth += -8
+	CMPQ             R11, $+8 // depth >= 8
+	JGE              depth_199 // depth >= 8
 
 depth_end_200:
+	CMPQ R11, $+1 // depth < 1
+	JLT  depth_end_202 // depth < 1
+
+depth_201:
+	VMOVUPS          (R10), Z2 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R9), Z2, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VFMADD231PS.BCST (R9)(R8*1), Z2, Z1 // C[1][0] += a[1][0] * B[0][0]
+	ADDQ             $+4, R9 // a0 += 4
+	ADDQ             $+128, R10 // b_k += 128
+	SUBQ             $+1, R11 // depth += -1
+	CMPQ             R11, $+1 // depth >= 1
+	JGE              depth_201 // depth >= 1
+
+depth_end_202:
 	// store
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	MOVQ    DI, R9 // rows of c_tile
-	VMOVUPS Z0, (R9) // c_tile[0][0] = C[0][0]
-	MOVQ    cStride+8(FP), R9 // cStride
-	SHLQ    $0x02, R9 // cStride in bytes
-	ADDQ    R9, DI // c_tile += cStride
-	MOVQ    aStride+24(FP), R9 // aStride
-	SHLQ    $0x02, R9 // aStride in bytes
-	ADDQ    R9, SI // a += aStride
-	ADDQ    $+0, R8 // rows += 0
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R9 // rows of c
+	VMOVUPS Z0, (R9) // c[0][0] = C[0][0]
+	VMOVUPS Z1, (R9)(R8*1) // c[1][0] = C[1][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_195 // cols >= 16
 
-end_188:
-end_180:
-end_172:
-end_164:
-end_156:
-end_148:
-end_140:
+columns_end_196:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	SHLQ $0x01, SI // cStride <<= 1
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	SHLQ $0x01, SI // aStride <<= 1
+	ADDQ SI, AX // a += aStride
+	SUBQ $+1, DX // rows += -1
+	JMP  end_186
+
+less_185:
+	MOVQ cols+56(FP), SI // cols
+	MOVQ b+32(FP), DI // b
+	CMPQ SI, $+32 // cols < 32
+	JLT  columns_end_204 // cols < 32
+
+columns_203:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_205 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R9 // rows of c
+	VBROADCASTSS (R8), Z2 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z2, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	VMOVUPS      64(R9), Z1 // C[0][1] = c[0][16]
+	VMULPS       Z2, Z1, Z1 // C[0][1] = C[0][1] * α[0]
+	JMP          end_206
+
+less_205:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+	VPXORD Z1, Z1, Z1 // C[0][1] = 0
+
+end_206:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ DI, R9 // b_k = b
+	CMPQ R10, $+8 // depth < 8
+	JLT  depth_end_208 // depth < 8
+
+depth_207:
+	VMOVUPS      (R9), Z2 // B[0][0] = b_k[0]
+	VMOVUPS      64(R9), Z3 // B[0][1] = b_k[16]
+	VBROADCASTSS (R8), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	VMOVUPS      128(R9), Z2 // B[1][0] = b_k[32]
+	VMOVUPS      192(R9), Z3 // B[1][1] = b_k[48]
+	VBROADCASTSS 4(R8), Z4 // A[0][1] = a[0][1]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][1] * B[1][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][1] * B[1][1]
+	VMOVUPS      256(R9), Z2 // B[2][0] = b_k[64]
+	VMOVUPS      320(R9), Z3 // B[2][1] = b_k[80]
+	VBROADCASTSS 8(R8), Z4 // A[0][2] = a[0][2]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][2] * B[2][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][2] * B[2][1]
+	PREFETCHT1   (BX) // prefetch next[0]
+	VMOVUPS      384(R9), Z2 // B[3][0] = b_k[96]
+	VMOVUPS      448(R9), Z3 // B[3][1] = b_k[112]
+	VBROADCASTSS 12(R8), Z4 // A[0][3] = a[0][3]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][3] * B[3][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][3] * B[3][1]
+	VMOVUPS      512(R9), Z2 // B[4][0] = b_k[128]
+	VMOVUPS      576(R9), Z3 // B[4][1] = b_k[144]
+	VBROADCASTSS 16(R8), Z4 // A[0][4] = a[0][4]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][4] * B[4][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][4] * B[4][1]
+	VMOVUPS      640(R9), Z2 // B[5][0] = b_k[160]
+	VMOVUPS      704(R9), Z3 // B[5][1] = b_k[176]
+	VBROADCASTSS 20(R8), Z4 // A[0][5] = a[0][5]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][5] * B[5][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][5] * B[5][1]
+	PREFETCHT1   64(BX) // prefetch next[16]
+	VMOVUPS      768(R9), Z2 // B[6][0] = b_k[192]
+	VMOVUPS      832(R9), Z3 // B[6][1] = b_k[208]
+	VBROADCASTSS 24(R8), Z4 // A[0][6] = a[0][6]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][6] * B[6][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][6] * B[6][1]
+	VMOVUPS      896(R9), Z2 // B[7][0] = b_k[224]
+	VMOVUPS      960(R9), Z3 // B[7][1] = b_k[240]
+	VBROADCASTSS 28(R8), Z4 // A[0][7] = a[0][7]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][7] * B[7][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][7] * B[7][1]
+	PREFETCHT1   128(BX) // prefetch next[32]
+	ADDQ         $+32, R8 // a0 += 32
+	ADDQ         $+1024, R9 // b_k += 1024
+	ADDQ         nextStride+80(FP), BX // next += nextStride
+	SUBQ         $+8, R10 // depth += -8
+	CMPQ         R10, $+8 // depth >= 8
+	JGE          depth_207 // depth >= 8
+
+depth_end_208:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_210 // depth < 1
+
+depth_209:
+	VMOVUPS      (R9), Z2 // B[0][0] = b_k[0]
+	VMOVUPS      64(R9), Z3 // B[0][1] = b_k[16]
+	VBROADCASTSS (R8), Z4 // A[0][0] = a[0][0]
+	VFMADD231PS  Z4, Z2, Z0 // C[0][0] += A[0][0] * B[0][0]
+	VFMADD231PS  Z4, Z3, Z1 // C[0][1] += A[0][0] * B[0][1]
+	ADDQ         $+4, R8 // a0 += 4
+	ADDQ         $+128, R9 // b_k += 128
+	SUBQ         $+1, R10 // depth += -1
+	CMPQ         R10, $+1 // depth >= 1
+	JGE          depth_209 // depth >= 1
+
+depth_end_210:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	VMOVUPS Z1, 64(R8) // c[0][16] = C[0][1]
+	ADDQ    $+128, CX // c += 128
+	ADDQ    $+128, DI // b += 128
+	SUBQ    $+32, SI // cols += -32
+	CMPQ    SI, $+32 // cols >= 32
+	JGE     columns_203 // cols >= 32
+
+columns_end_204:
+	CMPQ SI, $+16 // cols < 16
+	JLT  columns_end_212 // cols < 16
+
+columns_211:
+	// C = α·C, or 0 without α
+	MOVQ         alpha+64(FP), R8 // alpha
+	CMPQ         R8, $+1 // alpha < 1
+	JLT          less_213 // alpha < 1
+	MOVQ         rows+48(FP), R9 // rows
+	SUBQ         DX, R9 // rows -= rows
+	SHLQ         $0x02, R9 // rows in bytes
+	ADDQ         R9, R8 // alpha += rows
+	MOVQ         cStride+8(FP), R9 // cStride
+	SHLQ         $0x02, R9 // cStride in bytes
+	MOVQ         CX, R9 // rows of c
+	VBROADCASTSS (R8), Z1 // α[0] = all alpha[0]
+	VMOVUPS      (R9), Z0 // C[0][0] = c[0][0]
+	VMULPS       Z1, Z0, Z0 // C[0][0] = C[0][0] * α[0]
+	JMP          end_214
+
+less_213:
+	VPXORD Z0, Z0, Z0 // C[0][0] = 0
+
+end_214:
+	// C += A·B
+	MOVQ aStride+24(FP), R8 // aStride
+	SHLQ $0x02, R8 // aStride in bytes
+	MOVQ AX, R8 // rows of a
+	MOVQ depth+40(FP), R10 // depth
+	MOVQ DI, R9 // b_k = b
+	CMPQ R10, $+8 // depth < 8
+	JLT  depth_end_216 // depth < 8
+
+depth_215:
+	VMOVUPS          (R9), Z1 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	VMOVUPS          128(R9), Z1 // B[1][0] = b_k[32]
+	VFMADD231PS.BCST 4(R8), Z1, Z0 // C[0][0] += a[0][1] * B[1][0]
+	VMOVUPS          256(R9), Z1 // B[2][0] = b_k[64]
+	VFMADD231PS.BCST 8(R8), Z1, Z0 // C[0][0] += a[0][2] * B[2][0]
+	PREFETCHT1       (BX) // prefetch next[0]
+	VMOVUPS          384(R9), Z1 // B[3][0] = b_k[96]
+	VFMADD231PS.BCST 12(R8), Z1, Z0 // C[0][0] += a[0][3] * B[3][0]
+	VMOVUPS          512(R9), Z1 // B[4][0] = b_k[128]
+	VFMADD231PS.BCST 16(R8), Z1, Z0 // C[0][0] += a[0][4] * B[4][0]
+	VMOVUPS          640(R9), Z1 // B[5][0] = b_k[160]
+	VFMADD231PS.BCST 20(R8), Z1, Z0 // C[0][0] += a[0][5] * B[5][0]
+	PREFETCHT1       64(BX) // prefetch next[16]
+	VMOVUPS          768(R9), Z1 // B[6][0] = b_k[192]
+	VFMADD231PS.BCST 24(R8), Z1, Z0 // C[0][0] += a[0][6] * B[6][0]
+	VMOVUPS          896(R9), Z1 // B[7][0] = b_k[224]
+	VFMADD231PS.BCST 28(R8), Z1, Z0 // C[0][0] += a[0][7] * B[7][0]
+	PREFETCHT1       128(BX) // prefetch next[32]
+	ADDQ             $+32, R8 // a0 += 32
+	ADDQ             $+1024, R9 // b_k += 1024
+	ADDQ             nextStride+80(FP), BX // next += nextStride
+	SUBQ             $+8, R10 // depth += -8
+	CMPQ             R10, $+8 // depth >= 8
+	JGE              depth_215 // depth >= 8
+
+depth_end_216:
+	CMPQ R10, $+1 // depth < 1
+	JLT  depth_end_218 // depth < 1
+
+depth_217:
+	VMOVUPS          (R9), Z1 // B[0][0] = b_k[0]
+	VFMADD231PS.BCST (R8), Z1, Z0 // C[0][0] += a[0][0] * B[0][0]
+	ADDQ             $+4, R8 // a0 += 4
+	ADDQ             $+128, R9 // b_k += 128
+	SUBQ             $+1, R10 // depth += -1
+	CMPQ             R10, $+1 // depth >= 1
+	JGE              depth_217 // depth >= 1
+
+depth_end_218:
+	// store
+	MOVQ    cStride+8(FP), R8 // cStride
+	SHLQ    $0x02, R8 // cStride in bytes
+	MOVQ    CX, R8 // rows of c
+	VMOVUPS Z0, (R8) // c[0][0] = C[0][0]
+	ADDQ    $+64, CX // c += 64
+	ADDQ    $+64, DI // b += 64
+	SUBQ    $+16, SI // cols += -16
+	CMPQ    SI, $+16 // cols >= 16
+	JGE     columns_211 // cols >= 16
+
+columns_end_212:
+	MOVQ cols+56(FP), SI // cols
+	SHLQ $0x02, SI // cols in bytes
+	SUBQ SI, CX // c -= cols
+	MOVQ cStride+8(FP), SI // cStride
+	SHLQ $0x02, SI // cStride in bytes
+	ADDQ SI, CX // c += cStride
+	MOVQ aStride+24(FP), SI // aStride
+	SHLQ $0x02, SI // aStride in bytes
+	ADDQ SI, AX // a += aStride
+	ADDQ $+0, DX // rows += 0
+
+end_186:
+end_168:
+end_150:
 end_132:
-end_124:
-end_116:
-end_108:
-	SUBQ $+1, R8 // rows += -1
-	CMPQ R8, $+1 // rows >= 1
-	JGE  rows_103 // rows >= 1
+end_114:
+end_96:
+end_78:
+end_60:
+end_42:
+end_24:
+end_6:
+	SUBQ $+1, DX // rows += -1
+	CMPQ DX, $+1 // rows >= 1
+	JGE  rows_1 // rows >= 1
 
-rows_end_104:
-	ADDQ $+64, AX // c += 64
-	ADDQ $+64, CX // b += 64
-	SUBQ $+16, DX // cols += -16
-	CMPQ DX, $+16 // cols >= 16
-	JGE  columns_101 // cols >= 16
-
-columns_end_102:
+rows_end_2:
 	VZEROUPPER
 	RET
 

@@ -1627,106 +1627,104 @@ chains_end_2:
 
 // func productNEON(c *float32, cStride int, a *float32, aStride int, b *float32, depth int, rows int, cols int, alpha *float32, next *float32, nextStride int)
 TEXT ·productNEON(SB), NOSPLIT, $0-88
-	MOVD c+0(FP), R0 // c
-	MOVD b+32(FP), R1 // b
-	MOVD cols+56(FP), R2 // cols
+	MOVD a+16(FP), R0 // a
+	MOVD c+0(FP), R1 // c
+	MOVD rows+48(FP), R2 // rows
 	MOVD next+72(FP), R3 // next
-	CMP  $16, R2 // cols < 16
-	BLT  columns_end_2 // cols < 16
+	CMP  $1, R2 // rows < 1
+	BLT  rows_end_2 // rows < 1
 
-columns_1:
-	MOVD a+16(FP), R6 // a
-	MOVD rows+48(FP), R8 // rows
-	MOVD R0, R7 // c_tile = c
-	CMP  $1, R8 // rows < 1
-	BLT  rows_end_4 // rows < 1
+rows_1:
+	MOVD R2, R6 // height = rows
+	CMP  $7, R2 // rows < 7
+	BLT  less_3 // rows < 7
+	ADD  $1, R6, R6 // height += 1
+	LSR  $1, R6, R6 // height >>= 1
+	CMP  $12, R2 // rows < 12
+	BLT  less_4 // rows < 12
+	MOVD $6, R6 // height = 6
 
-rows_3:
-	MOVD R8, R9 // height = rows
-	CMP  $7, R8 // rows < 7
-	BLT  less_5 // rows < 7
-	ADD  $1, R9, R9 // height += 1
-	LSR  $1, R9, R9 // height >>= 1
-	CMP  $12, R8 // rows < 12
-	BLT  less_6 // rows < 12
-	MOVD $6, R9 // height = 6
+less_4:
+less_3:
+	CMP  $6, R6 // height < 6
+	BLT  less_5 // height < 6
+	MOVD cols+56(FP), R6 // cols
+	MOVD b+32(FP), R7 // b
+	CMP  $16, R6 // cols < 16
+	BLT  columns_end_8 // cols < 16
 
-less_6:
-less_5:
-	CMP $6, R9 // height < 6
-	BLT less_7 // height < 6
-
+columns_7:
 	// C = α·C, or 0 without α
-	MOVD  alpha+64(FP), R9 // alpha
-	CMP   $1, R9 // alpha < 1
+	MOVD  alpha+64(FP), R8 // alpha
+	CMP   $1, R8 // alpha < 1
 	BLT   less_9 // alpha < 1
-	MOVD  rows+48(FP), R10 // rows
-	SUB   R8, R10, R10 // rows -= rows
-	LSL   $2, R10, R10 // rows in bytes
-	ADD   R10, R9, R9 // alpha += rows
-	MOVD  cStride+8(FP), R10 // cStride
-	LSL   $2, R10, R10 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R10, R20, R21 // rows of c_tile
-	ADD   R10, R21, R22 // rows of c_tile
-	ADD   R10, R22, R23 // rows of c_tile
-	ADD   R10, R23, R24 // rows of c_tile
-	ADD   R10, R24, R25 // rows of c_tile
-	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	MOVD  rows+48(FP), R9 // rows
+	SUB   R2, R9, R9 // rows -= rows
+	LSL   $2, R9, R9 // rows in bytes
+	ADD   R9, R8, R8 // alpha += rows
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R9, R20, R21 // rows of c
+	ADD   R9, R21, R22 // rows of c
+	ADD   R9, R22, R23 // rows of c
+	ADD   R9, R23, R24 // rows of c
+	ADD   R9, R24, R25 // rows of c
+	VLD1R (R8), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
 	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R9), F8 // α[1] = all alpha[1]
+	FMOVS 4(R8), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
-	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
-	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
-	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
-	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
 	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R9), F12 // α[2] = all alpha[2]
+	FMOVS 8(R8), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
-	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
-	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
-	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
-	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
 	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	FMOVS 12(R9), F16 // α[3] = all alpha[3]
+	FMOVS 12(R8), F16 // α[3] = all alpha[3]
 	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
-	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
-	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
-	FMOVQ 32(R23), F14 // C[3][0] = c_tile[3][0], lanes 8..11
-	FMOVQ 48(R23), F15 // C[3][0] = c_tile[3][0], lanes 12..15
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
 	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
-	FMOVS 16(R9), F20 // α[4] = all alpha[4]
+	FMOVS 16(R8), F20 // α[4] = all alpha[4]
 	VDUP  V20.S[0], V20.S4 // α[4] = all alpha[4]
-	FMOVQ (R24), F16 // C[4][0] = c_tile[4][0], lanes 0..3
-	FMOVQ 16(R24), F17 // C[4][0] = c_tile[4][0], lanes 4..7
-	FMOVQ 32(R24), F18 // C[4][0] = c_tile[4][0], lanes 8..11
-	FMOVQ 48(R24), F19 // C[4][0] = c_tile[4][0], lanes 12..15
+	FMOVQ (R24), F16 // C[4][0] = c[4][0], lanes 0..3
+	FMOVQ 16(R24), F17 // C[4][0] = c[4][0], lanes 4..7
+	FMOVQ 32(R24), F18 // C[4][0] = c[4][0], lanes 8..11
+	FMOVQ 48(R24), F19 // C[4][0] = c[4][0], lanes 12..15
 	WORD  $0x6e34de10 // FMUL V16.4S, V16.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 0..3
 	WORD  $0x6e34de31 // FMUL V17.4S, V17.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 4..7
 	WORD  $0x6e34de52 // FMUL V18.4S, V18.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 8..11
 	WORD  $0x6e34de73 // FMUL V19.4S, V19.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 12..15
-	FMOVS 20(R9), F24 // α[5] = all alpha[5]
+	FMOVS 20(R8), F24 // α[5] = all alpha[5]
 	VDUP  V24.S[0], V24.S4 // α[5] = all alpha[5]
-	FMOVQ (R25), F20 // C[5][0] = c_tile[5][0], lanes 0..3
-	FMOVQ 16(R25), F21 // C[5][0] = c_tile[5][0], lanes 4..7
-	FMOVQ 32(R25), F22 // C[5][0] = c_tile[5][0], lanes 8..11
-	FMOVQ 48(R25), F23 // C[5][0] = c_tile[5][0], lanes 12..15
+	FMOVQ (R25), F20 // C[5][0] = c[5][0], lanes 0..3
+	FMOVQ 16(R25), F21 // C[5][0] = c[5][0], lanes 4..7
+	FMOVQ 32(R25), F22 // C[5][0] = c[5][0], lanes 8..11
+	FMOVQ 48(R25), F23 // C[5][0] = c[5][0], lanes 12..15
 	WORD  $0x6e38de94 // FMUL V20.4S, V20.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 0..3
 	WORD  $0x6e38deb5 // FMUL V21.4S, V21.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 4..7
 	WORD  $0x6e38ded6 // FMUL V22.4S, V22.4S, V24.4S // C[5][0] = C[5][0] * α[5], lanes 8..11
@@ -1761,24 +1759,24 @@ less_9:
 
 end_10:
 	// C += A·B
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R6, R20 // rows of a
-	ADD  R9, R20, R21 // rows of a
-	ADD  R9, R21, R22 // rows of a
-	ADD  R9, R22, R23 // rows of a
-	ADD  R9, R23, R24 // rows of a
-	ADD  R9, R24, R25 // rows of a
-	MOVD depth+40(FP), R10 // depth
-	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	ADD  R8, R23, R24 // rows of a
+	ADD  R8, R24, R25 // rows of a
+	MOVD depth+40(FP), R9 // depth
+	MOVD R7, R8 // b_k = b
+	CMP  $8, R9 // depth < 8
 	BLT  depth_end_12 // depth < 8
 
 depth_11:
-	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F27 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R8), F24 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F25 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F26 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F27 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F28 // a[0][0] = a[0][0]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -1809,10 +1807,10 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][0] * B[0][0], lanes 12..15
-	FMOVQ 128(R9), F24 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R9), F25 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R9), F26 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R9), F27 // B[1][0] = b_k[32], lanes 12..15
+	FMOVQ 128(R8), F24 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R8), F25 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R8), F26 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R8), F27 // B[1][0] = b_k[32], lanes 12..15
 	FMOVS 4(R20), F28 // a[0][1] = a[0][1]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -1843,10 +1841,10 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][1] * B[1][0], lanes 12..15
-	FMOVQ 256(R9), F24 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R9), F25 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R9), F26 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R9), F27 // B[2][0] = b_k[64], lanes 12..15
+	FMOVQ 256(R8), F24 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R8), F25 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R8), F26 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R8), F27 // B[2][0] = b_k[64], lanes 12..15
 	FMOVS 8(R20), F28 // a[0][2] = a[0][2]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -1877,10 +1875,10 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][2] * B[2][0], lanes 12..15
-	FMOVQ 384(R9), F24 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R9), F25 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R9), F26 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R9), F27 // B[3][0] = b_k[96], lanes 12..15
+	FMOVQ 384(R8), F24 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R8), F25 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R8), F26 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R8), F27 // B[3][0] = b_k[96], lanes 12..15
 	FMOVS 12(R20), F28 // a[0][3] = a[0][3]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -1912,10 +1910,10 @@ depth_11:
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	FMOVQ 512(R9), F24 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F25 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F26 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F27 // B[4][0] = b_k[128], lanes 12..15
+	FMOVQ 512(R8), F24 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R8), F25 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R8), F26 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R8), F27 // B[4][0] = b_k[128], lanes 12..15
 	FMOVS 16(R20), F28 // a[0][4] = a[0][4]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
@@ -1946,10 +1944,10 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F24 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F25 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F26 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F27 // B[5][0] = b_k[160], lanes 12..15
+	FMOVQ 640(R8), F24 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R8), F25 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R8), F26 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R8), F27 // B[5][0] = b_k[160], lanes 12..15
 	FMOVS 20(R20), F28 // a[0][5] = a[0][5]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
@@ -1980,10 +1978,10 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F24 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F25 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F26 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F27 // B[6][0] = b_k[192], lanes 12..15
+	FMOVQ 768(R8), F24 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R8), F25 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R8), F26 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R8), F27 // B[6][0] = b_k[192], lanes 12..15
 	FMOVS 24(R20), F28 // a[0][6] = a[0][6]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
@@ -2014,10 +2012,10 @@ depth_11:
 	WORD  $0x4f9c1335 // FMLA V21.4S, V25.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 4..7
 	WORD  $0x4f9c1356 // FMLA V22.4S, V26.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 8..11
 	WORD  $0x4f9c1377 // FMLA V23.4S, V27.4S, V28.S[0] // C[5][0] += a[5][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F24 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F25 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F26 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F27 // B[7][0] = b_k[224], lanes 12..15
+	FMOVQ 896(R8), F24 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R8), F25 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R8), F26 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R8), F27 // B[7][0] = b_k[224], lanes 12..15
 	FMOVS 28(R20), F28 // a[0][7] = a[0][7]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
@@ -2055,22 +2053,22 @@ depth_11:
 	ADD   $32, R23, R23 // a3 += 32
 	ADD   $32, R24, R24 // a4 += 32
 	ADD   $32, R25, R25 // a5 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	MOVD  nextStride+80(FP), R11 // next += nextStride
-	ADD   R11, R3, R3 // next += nextStride
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
+	ADD   $1024, R8, R8 // b_k += 1024
+	MOVD  nextStride+80(FP), R10 // next += nextStride
+	ADD   R10, R3, R3 // next += nextStride
+	SUB   $8, R9, R9 // depth += -8
+	CMP   $8, R9 // depth >= 8
 	BGE   depth_11 // depth >= 8
 
 depth_end_12:
-	CMP $1, R10 // depth < 1
+	CMP $1, R9 // depth < 1
 	BLT depth_end_14 // depth < 1
 
 depth_13:
-	FMOVQ (R9), F24 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F25 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F26 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F27 // B[0][0] = b_k[0], lanes 12..15
+	FMOVQ (R8), F24 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F25 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F26 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F27 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F28 // a[0][0] = a[0][0]
 	WORD  $0x4f9c1300 // FMLA V0.4S, V24.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9c1321 // FMLA V1.4S, V25.4S, V28.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -2107,135 +2105,150 @@ depth_13:
 	ADD   $4, R23, R23 // a3 += 4
 	ADD   $4, R24, R24 // a4 += 4
 	ADD   $4, R25, R25 // a5 += 4
-	ADD   $128, R9, R9 // b_k += 128
-	SUB   $1, R10, R10 // depth += -1
-	CMP   $1, R10 // depth >= 1
+	ADD   $128, R8, R8 // b_k += 128
+	SUB   $1, R9, R9 // depth += -1
+	CMP   $1, R9 // depth >= 1
 	BGE   depth_13 // depth >= 1
 
 depth_end_14:
 	// store
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	ADD   R9, R22, R23 // rows of c_tile
-	ADD   R9, R23, R24 // rows of c_tile
-	ADD   R9, R24, R25 // rows of c_tile
-	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
-	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
-	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
-	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
-	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
-	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
-	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
-	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
-	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
-	FMOVQ F12, (R23) // c_tile[3][0] = C[3][0], lanes 0..3
-	FMOVQ F13, 16(R23) // c_tile[3][0] = C[3][0], lanes 4..7
-	FMOVQ F14, 32(R23) // c_tile[3][0] = C[3][0], lanes 8..11
-	FMOVQ F15, 48(R23) // c_tile[3][0] = C[3][0], lanes 12..15
-	FMOVQ F16, (R24) // c_tile[4][0] = C[4][0], lanes 0..3
-	FMOVQ F17, 16(R24) // c_tile[4][0] = C[4][0], lanes 4..7
-	FMOVQ F18, 32(R24) // c_tile[4][0] = C[4][0], lanes 8..11
-	FMOVQ F19, 48(R24) // c_tile[4][0] = C[4][0], lanes 12..15
-	FMOVQ F20, (R25) // c_tile[5][0] = C[5][0], lanes 0..3
-	FMOVQ F21, 16(R25) // c_tile[5][0] = C[5][0], lanes 4..7
-	FMOVQ F22, 32(R25) // c_tile[5][0] = C[5][0], lanes 8..11
-	FMOVQ F23, 48(R25) // c_tile[5][0] = C[5][0], lanes 12..15
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R9, R10 // cStride = cStride
-	LSL   $1, R10, R10 // cStride <<= 1
-	ADD   R10, R7, R7 // c_tile += cStride
-	LSL   $1, R9, R9 // cStride <<= 1
-	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R7, R7 // c_tile += cStride
-	MOVD  aStride+24(FP), R9 // aStride
-	LSL   $2, R9, R9 // aStride in bytes
-	MOVD  R9, R10 // aStride = aStride
-	LSL   $1, R10, R10 // aStride <<= 1
-	ADD   R10, R6, R6 // a += aStride
-	LSL   $1, R9, R9 // aStride <<= 1
-	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R6, R6 // a += aStride
-	SUB   $5, R8, R8 // rows += -5
-	JMP   end_8
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	ADD   R8, R23, R24 // rows of c
+	ADD   R8, R24, R25 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	FMOVQ F16, (R24) // c[4][0] = C[4][0], lanes 0..3
+	FMOVQ F17, 16(R24) // c[4][0] = C[4][0], lanes 4..7
+	FMOVQ F18, 32(R24) // c[4][0] = C[4][0], lanes 8..11
+	FMOVQ F19, 48(R24) // c[4][0] = C[4][0], lanes 12..15
+	FMOVQ F20, (R25) // c[5][0] = C[5][0], lanes 0..3
+	FMOVQ F21, 16(R25) // c[5][0] = C[5][0], lanes 4..7
+	FMOVQ F22, 32(R25) // c[5][0] = C[5][0], lanes 8..11
+	FMOVQ F23, 48(R25) // c[5][0] = C[5][0], lanes 12..15
+	ADD   $64, R1, R1 // c += 64
+	ADD   $64, R7, R7 // b += 64
+	SUB   $16, R6, R6 // cols += -16
+	CMP   $16, R6 // cols >= 16
+	BGE   columns_7 // cols >= 16
 
-less_7:
-	CMP $5, R9 // height < 5
-	BLT less_15 // height < 5
+columns_end_8:
+	MOVD cols+56(FP), R6 // cols
+	LSL  $2, R6, R6 // cols in bytes
+	SUB  R6, R1, R1 // c -= cols
+	MOVD cStride+8(FP), R6 // cStride
+	LSL  $2, R6, R6 // cStride in bytes
+	MOVD R6, R7 // cStride = cStride
+	LSL  $1, R7, R7 // cStride <<= 1
+	ADD  R7, R1, R1 // c += cStride
+	LSL  $1, R6, R6 // cStride <<= 1
+	LSL  $1, R6, R6 // cStride <<= 1
+	ADD  R6, R1, R1 // c += cStride
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
+	MOVD R6, R7 // aStride = aStride
+	LSL  $1, R7, R7 // aStride <<= 1
+	ADD  R7, R0, R0 // a += aStride
+	LSL  $1, R6, R6 // aStride <<= 1
+	LSL  $1, R6, R6 // aStride <<= 1
+	ADD  R6, R0, R0 // a += aStride
+	SUB  $5, R2, R2 // rows += -5
+	JMP  end_6
 
+less_5:
+	CMP  $5, R6 // height < 5
+	BLT  less_15 // height < 5
+	MOVD cols+56(FP), R6 // cols
+	MOVD b+32(FP), R7 // b
+	CMP  $16, R6 // cols < 16
+	BLT  columns_end_18 // cols < 16
+
+columns_17:
 	// C = α·C, or 0 without α
-	MOVD  alpha+64(FP), R9 // alpha
-	CMP   $1, R9 // alpha < 1
-	BLT   less_17 // alpha < 1
-	MOVD  rows+48(FP), R10 // rows
-	SUB   R8, R10, R10 // rows -= rows
-	LSL   $2, R10, R10 // rows in bytes
-	ADD   R10, R9, R9 // alpha += rows
-	MOVD  cStride+8(FP), R10 // cStride
-	LSL   $2, R10, R10 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R10, R20, R21 // rows of c_tile
-	ADD   R10, R21, R22 // rows of c_tile
-	ADD   R10, R22, R23 // rows of c_tile
-	ADD   R10, R23, R24 // rows of c_tile
-	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	MOVD  alpha+64(FP), R8 // alpha
+	CMP   $1, R8 // alpha < 1
+	BLT   less_19 // alpha < 1
+	MOVD  rows+48(FP), R9 // rows
+	SUB   R2, R9, R9 // rows -= rows
+	LSL   $2, R9, R9 // rows in bytes
+	ADD   R9, R8, R8 // alpha += rows
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R9, R20, R21 // rows of c
+	ADD   R9, R21, R22 // rows of c
+	ADD   R9, R22, R23 // rows of c
+	ADD   R9, R23, R24 // rows of c
+	VLD1R (R8), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
 	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R9), F8 // α[1] = all alpha[1]
+	FMOVS 4(R8), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
-	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
-	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
-	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
-	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
 	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R9), F12 // α[2] = all alpha[2]
+	FMOVS 8(R8), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
-	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
-	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
-	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
-	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
 	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	FMOVS 12(R9), F16 // α[3] = all alpha[3]
+	FMOVS 12(R8), F16 // α[3] = all alpha[3]
 	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
-	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
-	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
-	FMOVQ 32(R23), F14 // C[3][0] = c_tile[3][0], lanes 8..11
-	FMOVQ 48(R23), F15 // C[3][0] = c_tile[3][0], lanes 12..15
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
 	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
-	FMOVS 16(R9), F20 // α[4] = all alpha[4]
+	FMOVS 16(R8), F20 // α[4] = all alpha[4]
 	VDUP  V20.S[0], V20.S4 // α[4] = all alpha[4]
-	FMOVQ (R24), F16 // C[4][0] = c_tile[4][0], lanes 0..3
-	FMOVQ 16(R24), F17 // C[4][0] = c_tile[4][0], lanes 4..7
-	FMOVQ 32(R24), F18 // C[4][0] = c_tile[4][0], lanes 8..11
-	FMOVQ 48(R24), F19 // C[4][0] = c_tile[4][0], lanes 12..15
+	FMOVQ (R24), F16 // C[4][0] = c[4][0], lanes 0..3
+	FMOVQ 16(R24), F17 // C[4][0] = c[4][0], lanes 4..7
+	FMOVQ 32(R24), F18 // C[4][0] = c[4][0], lanes 8..11
+	FMOVQ 48(R24), F19 // C[4][0] = c[4][0], lanes 12..15
 	WORD  $0x6e34de10 // FMUL V16.4S, V16.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 0..3
 	WORD  $0x6e34de31 // FMUL V17.4S, V17.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 4..7
 	WORD  $0x6e34de52 // FMUL V18.4S, V18.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 8..11
 	WORD  $0x6e34de73 // FMUL V19.4S, V19.4S, V20.4S // C[4][0] = C[4][0] * α[4], lanes 12..15
-	JMP   end_18
+	JMP   end_20
 
-less_17:
+less_19:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -2257,25 +2270,25 @@ less_17:
 	VEOR V18.B16, V18.B16, V18.B16 // C[4][0] = 0, lanes 8..11
 	VEOR V19.B16, V19.B16, V19.B16 // C[4][0] = 0, lanes 12..15
 
-end_18:
+end_20:
 	// C += A·B
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R6, R20 // rows of a
-	ADD  R9, R20, R21 // rows of a
-	ADD  R9, R21, R22 // rows of a
-	ADD  R9, R22, R23 // rows of a
-	ADD  R9, R23, R24 // rows of a
-	MOVD depth+40(FP), R10 // depth
-	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_20 // depth < 8
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	ADD  R8, R23, R24 // rows of a
+	MOVD depth+40(FP), R9 // depth
+	MOVD R7, R8 // b_k = b
+	CMP  $8, R9 // depth < 8
+	BLT  depth_end_22 // depth < 8
 
-depth_19:
-	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F21 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F22 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F23 // B[0][0] = b_k[0], lanes 12..15
+depth_21:
+	FMOVQ (R8), F20 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F21 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F22 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F23 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F24 // a[0][0] = a[0][0]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -2301,10 +2314,10 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][0] * B[0][0], lanes 12..15
-	FMOVQ 128(R9), F20 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R9), F21 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R9), F22 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R9), F23 // B[1][0] = b_k[32], lanes 12..15
+	FMOVQ 128(R8), F20 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R8), F21 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R8), F22 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R8), F23 // B[1][0] = b_k[32], lanes 12..15
 	FMOVS 4(R20), F24 // a[0][1] = a[0][1]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -2330,10 +2343,10 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][1] * B[1][0], lanes 12..15
-	FMOVQ 256(R9), F20 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R9), F21 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R9), F22 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R9), F23 // B[2][0] = b_k[64], lanes 12..15
+	FMOVQ 256(R8), F20 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R8), F21 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R8), F22 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R8), F23 // B[2][0] = b_k[64], lanes 12..15
 	FMOVS 8(R20), F24 // a[0][2] = a[0][2]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -2359,10 +2372,10 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][2] * B[2][0], lanes 12..15
-	FMOVQ 384(R9), F20 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R9), F21 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R9), F22 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R9), F23 // B[3][0] = b_k[96], lanes 12..15
+	FMOVQ 384(R8), F20 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R8), F21 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R8), F22 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R8), F23 // B[3][0] = b_k[96], lanes 12..15
 	FMOVS 12(R20), F24 // a[0][3] = a[0][3]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -2389,10 +2402,10 @@ depth_19:
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	FMOVQ 512(R9), F20 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F21 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F22 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F23 // B[4][0] = b_k[128], lanes 12..15
+	FMOVQ 512(R8), F20 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R8), F21 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R8), F22 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R8), F23 // B[4][0] = b_k[128], lanes 12..15
 	FMOVS 16(R20), F24 // a[0][4] = a[0][4]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
@@ -2418,10 +2431,10 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F20 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F21 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F22 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F23 // B[5][0] = b_k[160], lanes 12..15
+	FMOVQ 640(R8), F20 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R8), F21 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R8), F22 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R8), F23 // B[5][0] = b_k[160], lanes 12..15
 	FMOVS 20(R20), F24 // a[0][5] = a[0][5]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
@@ -2447,10 +2460,10 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F20 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F21 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F22 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F23 // B[6][0] = b_k[192], lanes 12..15
+	FMOVQ 768(R8), F20 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R8), F21 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R8), F22 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R8), F23 // B[6][0] = b_k[192], lanes 12..15
 	FMOVS 24(R20), F24 // a[0][6] = a[0][6]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
@@ -2476,10 +2489,10 @@ depth_19:
 	WORD  $0x4f9812b1 // FMLA V17.4S, V21.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 4..7
 	WORD  $0x4f9812d2 // FMLA V18.4S, V22.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 8..11
 	WORD  $0x4f9812f3 // FMLA V19.4S, V23.4S, V24.S[0] // C[4][0] += a[4][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F20 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F21 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F22 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F23 // B[7][0] = b_k[224], lanes 12..15
+	FMOVQ 896(R8), F20 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R8), F21 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R8), F22 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R8), F23 // B[7][0] = b_k[224], lanes 12..15
 	FMOVS 28(R20), F24 // a[0][7] = a[0][7]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
@@ -2511,22 +2524,22 @@ depth_19:
 	ADD   $32, R22, R22 // a2 += 32
 	ADD   $32, R23, R23 // a3 += 32
 	ADD   $32, R24, R24 // a4 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	MOVD  nextStride+80(FP), R11 // next += nextStride
-	ADD   R11, R3, R3 // next += nextStride
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_19 // depth >= 8
+	ADD   $1024, R8, R8 // b_k += 1024
+	MOVD  nextStride+80(FP), R10 // next += nextStride
+	ADD   R10, R3, R3 // next += nextStride
+	SUB   $8, R9, R9 // depth += -8
+	CMP   $8, R9 // depth >= 8
+	BGE   depth_21 // depth >= 8
 
-depth_end_20:
-	CMP $1, R10 // depth < 1
-	BLT depth_end_22 // depth < 1
+depth_end_22:
+	CMP $1, R9 // depth < 1
+	BLT depth_end_24 // depth < 1
 
-depth_21:
-	FMOVQ (R9), F20 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F21 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F22 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F23 // B[0][0] = b_k[0], lanes 12..15
+depth_23:
+	FMOVQ (R8), F20 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F21 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F22 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F23 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F24 // a[0][0] = a[0][0]
 	WORD  $0x4f981280 // FMLA V0.4S, V20.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9812a1 // FMLA V1.4S, V21.4S, V24.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -2557,117 +2570,132 @@ depth_21:
 	ADD   $4, R22, R22 // a2 += 4
 	ADD   $4, R23, R23 // a3 += 4
 	ADD   $4, R24, R24 // a4 += 4
-	ADD   $128, R9, R9 // b_k += 128
-	SUB   $1, R10, R10 // depth += -1
-	CMP   $1, R10 // depth >= 1
-	BGE   depth_21 // depth >= 1
+	ADD   $128, R8, R8 // b_k += 128
+	SUB   $1, R9, R9 // depth += -1
+	CMP   $1, R9 // depth >= 1
+	BGE   depth_23 // depth >= 1
 
-depth_end_22:
+depth_end_24:
 	// store
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	ADD   R9, R22, R23 // rows of c_tile
-	ADD   R9, R23, R24 // rows of c_tile
-	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
-	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
-	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
-	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
-	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
-	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
-	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
-	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
-	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
-	FMOVQ F12, (R23) // c_tile[3][0] = C[3][0], lanes 0..3
-	FMOVQ F13, 16(R23) // c_tile[3][0] = C[3][0], lanes 4..7
-	FMOVQ F14, 32(R23) // c_tile[3][0] = C[3][0], lanes 8..11
-	FMOVQ F15, 48(R23) // c_tile[3][0] = C[3][0], lanes 12..15
-	FMOVQ F16, (R24) // c_tile[4][0] = C[4][0], lanes 0..3
-	FMOVQ F17, 16(R24) // c_tile[4][0] = C[4][0], lanes 4..7
-	FMOVQ F18, 32(R24) // c_tile[4][0] = C[4][0], lanes 8..11
-	FMOVQ F19, 48(R24) // c_tile[4][0] = C[4][0], lanes 12..15
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R9, R10 // cStride = cStride
-	ADD   R10, R7, R7 // c_tile += cStride
-	LSL   $1, R9, R9 // cStride <<= 1
-	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R7, R7 // c_tile += cStride
-	MOVD  aStride+24(FP), R9 // aStride
-	LSL   $2, R9, R9 // aStride in bytes
-	MOVD  R9, R10 // aStride = aStride
-	ADD   R10, R6, R6 // a += aStride
-	LSL   $1, R9, R9 // aStride <<= 1
-	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R6, R6 // a += aStride
-	SUB   $4, R8, R8 // rows += -4
-	JMP   end_16
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	ADD   R8, R23, R24 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	FMOVQ F16, (R24) // c[4][0] = C[4][0], lanes 0..3
+	FMOVQ F17, 16(R24) // c[4][0] = C[4][0], lanes 4..7
+	FMOVQ F18, 32(R24) // c[4][0] = C[4][0], lanes 8..11
+	FMOVQ F19, 48(R24) // c[4][0] = C[4][0], lanes 12..15
+	ADD   $64, R1, R1 // c += 64
+	ADD   $64, R7, R7 // b += 64
+	SUB   $16, R6, R6 // cols += -16
+	CMP   $16, R6 // cols >= 16
+	BGE   columns_17 // cols >= 16
+
+columns_end_18:
+	MOVD cols+56(FP), R6 // cols
+	LSL  $2, R6, R6 // cols in bytes
+	SUB  R6, R1, R1 // c -= cols
+	MOVD cStride+8(FP), R6 // cStride
+	LSL  $2, R6, R6 // cStride in bytes
+	MOVD R6, R7 // cStride = cStride
+	ADD  R7, R1, R1 // c += cStride
+	LSL  $1, R6, R6 // cStride <<= 1
+	LSL  $1, R6, R6 // cStride <<= 1
+	ADD  R6, R1, R1 // c += cStride
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
+	MOVD R6, R7 // aStride = aStride
+	ADD  R7, R0, R0 // a += aStride
+	LSL  $1, R6, R6 // aStride <<= 1
+	LSL  $1, R6, R6 // aStride <<= 1
+	ADD  R6, R0, R0 // a += aStride
+	SUB  $4, R2, R2 // rows += -4
+	JMP  end_16
 
 less_15:
-	CMP $4, R9 // height < 4
-	BLT less_23 // height < 4
+	CMP  $4, R6 // height < 4
+	BLT  less_25 // height < 4
+	MOVD cols+56(FP), R6 // cols
+	MOVD b+32(FP), R7 // b
+	CMP  $16, R6 // cols < 16
+	BLT  columns_end_28 // cols < 16
 
+columns_27:
 	// C = α·C, or 0 without α
-	MOVD  alpha+64(FP), R9 // alpha
-	CMP   $1, R9 // alpha < 1
-	BLT   less_25 // alpha < 1
-	MOVD  rows+48(FP), R10 // rows
-	SUB   R8, R10, R10 // rows -= rows
-	LSL   $2, R10, R10 // rows in bytes
-	ADD   R10, R9, R9 // alpha += rows
-	MOVD  cStride+8(FP), R10 // cStride
-	LSL   $2, R10, R10 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R10, R20, R21 // rows of c_tile
-	ADD   R10, R21, R22 // rows of c_tile
-	ADD   R10, R22, R23 // rows of c_tile
-	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	MOVD  alpha+64(FP), R8 // alpha
+	CMP   $1, R8 // alpha < 1
+	BLT   less_29 // alpha < 1
+	MOVD  rows+48(FP), R9 // rows
+	SUB   R2, R9, R9 // rows -= rows
+	LSL   $2, R9, R9 // rows in bytes
+	ADD   R9, R8, R8 // alpha += rows
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R9, R20, R21 // rows of c
+	ADD   R9, R21, R22 // rows of c
+	ADD   R9, R22, R23 // rows of c
+	VLD1R (R8), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
 	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R9), F8 // α[1] = all alpha[1]
+	FMOVS 4(R8), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
-	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
-	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
-	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
-	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
 	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R9), F12 // α[2] = all alpha[2]
+	FMOVS 8(R8), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
-	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
-	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
-	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
-	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
 	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	FMOVS 12(R9), F16 // α[3] = all alpha[3]
+	FMOVS 12(R8), F16 // α[3] = all alpha[3]
 	VDUP  V16.S[0], V16.S4 // α[3] = all alpha[3]
-	FMOVQ (R23), F12 // C[3][0] = c_tile[3][0], lanes 0..3
-	FMOVQ 16(R23), F13 // C[3][0] = c_tile[3][0], lanes 4..7
-	FMOVQ 32(R23), F14 // C[3][0] = c_tile[3][0], lanes 8..11
-	FMOVQ 48(R23), F15 // C[3][0] = c_tile[3][0], lanes 12..15
+	FMOVQ (R23), F12 // C[3][0] = c[3][0], lanes 0..3
+	FMOVQ 16(R23), F13 // C[3][0] = c[3][0], lanes 4..7
+	FMOVQ 32(R23), F14 // C[3][0] = c[3][0], lanes 8..11
+	FMOVQ 48(R23), F15 // C[3][0] = c[3][0], lanes 12..15
 	WORD  $0x6e30dd8c // FMUL V12.4S, V12.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 0..3
 	WORD  $0x6e30ddad // FMUL V13.4S, V13.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 4..7
 	WORD  $0x6e30ddce // FMUL V14.4S, V14.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 8..11
 	WORD  $0x6e30ddef // FMUL V15.4S, V15.4S, V16.4S // C[3][0] = C[3][0] * α[3], lanes 12..15
-	JMP   end_26
+	JMP   end_30
 
-less_25:
+less_29:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -2685,24 +2713,24 @@ less_25:
 	VEOR V14.B16, V14.B16, V14.B16 // C[3][0] = 0, lanes 8..11
 	VEOR V15.B16, V15.B16, V15.B16 // C[3][0] = 0, lanes 12..15
 
-end_26:
+end_30:
 	// C += A·B
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R6, R20 // rows of a
-	ADD  R9, R20, R21 // rows of a
-	ADD  R9, R21, R22 // rows of a
-	ADD  R9, R22, R23 // rows of a
-	MOVD depth+40(FP), R10 // depth
-	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_28 // depth < 8
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	ADD  R8, R22, R23 // rows of a
+	MOVD depth+40(FP), R9 // depth
+	MOVD R7, R8 // b_k = b
+	CMP  $8, R9 // depth < 8
+	BLT  depth_end_32 // depth < 8
 
-depth_27:
-	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F19 // B[0][0] = b_k[0], lanes 12..15
+depth_31:
+	FMOVQ (R8), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -2723,10 +2751,10 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][0] * B[0][0], lanes 12..15
-	FMOVQ 128(R9), F16 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R9), F17 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R9), F18 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R9), F19 // B[1][0] = b_k[32], lanes 12..15
+	FMOVQ 128(R8), F16 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R8), F17 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R8), F18 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R8), F19 // B[1][0] = b_k[32], lanes 12..15
 	FMOVS 4(R20), F20 // a[0][1] = a[0][1]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -2747,10 +2775,10 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][1] * B[1][0], lanes 12..15
-	FMOVQ 256(R9), F16 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R9), F17 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R9), F18 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R9), F19 // B[2][0] = b_k[64], lanes 12..15
+	FMOVQ 256(R8), F16 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R8), F17 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R8), F18 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R8), F19 // B[2][0] = b_k[64], lanes 12..15
 	FMOVS 8(R20), F20 // a[0][2] = a[0][2]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -2771,10 +2799,10 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][2] * B[2][0], lanes 12..15
-	FMOVQ 384(R9), F16 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R9), F17 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R9), F18 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R9), F19 // B[3][0] = b_k[96], lanes 12..15
+	FMOVQ 384(R8), F16 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R8), F17 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R8), F18 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R8), F19 // B[3][0] = b_k[96], lanes 12..15
 	FMOVS 12(R20), F20 // a[0][3] = a[0][3]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -2796,10 +2824,10 @@ depth_27:
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	FMOVQ 512(R9), F16 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F17 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F18 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F19 // B[4][0] = b_k[128], lanes 12..15
+	FMOVQ 512(R8), F16 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R8), F17 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R8), F18 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R8), F19 // B[4][0] = b_k[128], lanes 12..15
 	FMOVS 16(R20), F20 // a[0][4] = a[0][4]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
@@ -2820,10 +2848,10 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F16 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F17 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F18 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F19 // B[5][0] = b_k[160], lanes 12..15
+	FMOVQ 640(R8), F16 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R8), F17 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R8), F18 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R8), F19 // B[5][0] = b_k[160], lanes 12..15
 	FMOVS 20(R20), F20 // a[0][5] = a[0][5]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
@@ -2844,10 +2872,10 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F16 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F17 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F18 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F19 // B[6][0] = b_k[192], lanes 12..15
+	FMOVQ 768(R8), F16 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R8), F17 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R8), F18 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R8), F19 // B[6][0] = b_k[192], lanes 12..15
 	FMOVS 24(R20), F20 // a[0][6] = a[0][6]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
@@ -2868,10 +2896,10 @@ depth_27:
 	WORD  $0x4f94122d // FMLA V13.4S, V17.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 4..7
 	WORD  $0x4f94124e // FMLA V14.4S, V18.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 8..11
 	WORD  $0x4f94126f // FMLA V15.4S, V19.4S, V20.S[0] // C[3][0] += a[3][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F16 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F17 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F18 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F19 // B[7][0] = b_k[224], lanes 12..15
+	FMOVQ 896(R8), F16 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R8), F17 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R8), F18 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R8), F19 // B[7][0] = b_k[224], lanes 12..15
 	FMOVS 28(R20), F20 // a[0][7] = a[0][7]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
@@ -2897,22 +2925,22 @@ depth_27:
 	ADD   $32, R21, R21 // a1 += 32
 	ADD   $32, R22, R22 // a2 += 32
 	ADD   $32, R23, R23 // a3 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	MOVD  nextStride+80(FP), R11 // next += nextStride
-	ADD   R11, R3, R3 // next += nextStride
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_27 // depth >= 8
+	ADD   $1024, R8, R8 // b_k += 1024
+	MOVD  nextStride+80(FP), R10 // next += nextStride
+	ADD   R10, R3, R3 // next += nextStride
+	SUB   $8, R9, R9 // depth += -8
+	CMP   $8, R9 // depth >= 8
+	BGE   depth_31 // depth >= 8
 
-depth_end_28:
-	CMP $1, R10 // depth < 1
-	BLT depth_end_30 // depth < 1
+depth_end_32:
+	CMP $1, R9 // depth < 1
+	BLT depth_end_34 // depth < 1
 
-depth_29:
-	FMOVQ (R9), F16 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F17 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F18 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F19 // B[0][0] = b_k[0], lanes 12..15
+depth_33:
+	FMOVQ (R8), F16 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F17 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F18 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F19 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F20 // a[0][0] = a[0][0]
 	WORD  $0x4f941200 // FMLA V0.4S, V16.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f941221 // FMLA V1.4S, V17.4S, V20.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -2937,97 +2965,112 @@ depth_29:
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
 	ADD   $4, R23, R23 // a3 += 4
-	ADD   $128, R9, R9 // b_k += 128
-	SUB   $1, R10, R10 // depth += -1
-	CMP   $1, R10 // depth >= 1
-	BGE   depth_29 // depth >= 1
+	ADD   $128, R8, R8 // b_k += 128
+	SUB   $1, R9, R9 // depth += -1
+	CMP   $1, R9 // depth >= 1
+	BGE   depth_33 // depth >= 1
 
-depth_end_30:
+depth_end_34:
 	// store
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	ADD   R9, R22, R23 // rows of c_tile
-	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
-	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
-	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
-	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
-	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
-	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
-	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
-	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
-	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
-	FMOVQ F12, (R23) // c_tile[3][0] = C[3][0], lanes 0..3
-	FMOVQ F13, 16(R23) // c_tile[3][0] = C[3][0], lanes 4..7
-	FMOVQ F14, 32(R23) // c_tile[3][0] = C[3][0], lanes 8..11
-	FMOVQ F15, 48(R23) // c_tile[3][0] = C[3][0], lanes 12..15
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	LSL   $1, R9, R9 // cStride <<= 1
-	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R7, R7 // c_tile += cStride
-	MOVD  aStride+24(FP), R9 // aStride
-	LSL   $2, R9, R9 // aStride in bytes
-	LSL   $1, R9, R9 // aStride <<= 1
-	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R6, R6 // a += aStride
-	SUB   $3, R8, R8 // rows += -3
-	JMP   end_24
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	ADD   R8, R22, R23 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	FMOVQ F12, (R23) // c[3][0] = C[3][0], lanes 0..3
+	FMOVQ F13, 16(R23) // c[3][0] = C[3][0], lanes 4..7
+	FMOVQ F14, 32(R23) // c[3][0] = C[3][0], lanes 8..11
+	FMOVQ F15, 48(R23) // c[3][0] = C[3][0], lanes 12..15
+	ADD   $64, R1, R1 // c += 64
+	ADD   $64, R7, R7 // b += 64
+	SUB   $16, R6, R6 // cols += -16
+	CMP   $16, R6 // cols >= 16
+	BGE   columns_27 // cols >= 16
 
-less_23:
-	CMP $3, R9 // height < 3
-	BLT less_31 // height < 3
+columns_end_28:
+	MOVD cols+56(FP), R6 // cols
+	LSL  $2, R6, R6 // cols in bytes
+	SUB  R6, R1, R1 // c -= cols
+	MOVD cStride+8(FP), R6 // cStride
+	LSL  $2, R6, R6 // cStride in bytes
+	LSL  $1, R6, R6 // cStride <<= 1
+	LSL  $1, R6, R6 // cStride <<= 1
+	ADD  R6, R1, R1 // c += cStride
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
+	LSL  $1, R6, R6 // aStride <<= 1
+	LSL  $1, R6, R6 // aStride <<= 1
+	ADD  R6, R0, R0 // a += aStride
+	SUB  $3, R2, R2 // rows += -3
+	JMP  end_26
 
+less_25:
+	CMP  $3, R6 // height < 3
+	BLT  less_35 // height < 3
+	MOVD cols+56(FP), R6 // cols
+	MOVD b+32(FP), R7 // b
+	CMP  $16, R6 // cols < 16
+	BLT  columns_end_38 // cols < 16
+
+columns_37:
 	// C = α·C, or 0 without α
-	MOVD  alpha+64(FP), R9 // alpha
-	CMP   $1, R9 // alpha < 1
-	BLT   less_33 // alpha < 1
-	MOVD  rows+48(FP), R10 // rows
-	SUB   R8, R10, R10 // rows -= rows
-	LSL   $2, R10, R10 // rows in bytes
-	ADD   R10, R9, R9 // alpha += rows
-	MOVD  cStride+8(FP), R10 // cStride
-	LSL   $2, R10, R10 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R10, R20, R21 // rows of c_tile
-	ADD   R10, R21, R22 // rows of c_tile
-	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	MOVD  alpha+64(FP), R8 // alpha
+	CMP   $1, R8 // alpha < 1
+	BLT   less_39 // alpha < 1
+	MOVD  rows+48(FP), R9 // rows
+	SUB   R2, R9, R9 // rows -= rows
+	LSL   $2, R9, R9 // rows in bytes
+	ADD   R9, R8, R8 // alpha += rows
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R9, R20, R21 // rows of c
+	ADD   R9, R21, R22 // rows of c
+	VLD1R (R8), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
 	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R9), F8 // α[1] = all alpha[1]
+	FMOVS 4(R8), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
-	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
-	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
-	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
-	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
 	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	FMOVS 8(R9), F12 // α[2] = all alpha[2]
+	FMOVS 8(R8), F12 // α[2] = all alpha[2]
 	VDUP  V12.S[0], V12.S4 // α[2] = all alpha[2]
-	FMOVQ (R22), F8 // C[2][0] = c_tile[2][0], lanes 0..3
-	FMOVQ 16(R22), F9 // C[2][0] = c_tile[2][0], lanes 4..7
-	FMOVQ 32(R22), F10 // C[2][0] = c_tile[2][0], lanes 8..11
-	FMOVQ 48(R22), F11 // C[2][0] = c_tile[2][0], lanes 12..15
+	FMOVQ (R22), F8 // C[2][0] = c[2][0], lanes 0..3
+	FMOVQ 16(R22), F9 // C[2][0] = c[2][0], lanes 4..7
+	FMOVQ 32(R22), F10 // C[2][0] = c[2][0], lanes 8..11
+	FMOVQ 48(R22), F11 // C[2][0] = c[2][0], lanes 12..15
 	WORD  $0x6e2cdd08 // FMUL V8.4S, V8.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 0..3
 	WORD  $0x6e2cdd29 // FMUL V9.4S, V9.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 4..7
 	WORD  $0x6e2cdd4a // FMUL V10.4S, V10.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 8..11
 	WORD  $0x6e2cdd6b // FMUL V11.4S, V11.4S, V12.4S // C[2][0] = C[2][0] * α[2], lanes 12..15
-	JMP   end_34
+	JMP   end_40
 
-less_33:
+less_39:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -3041,23 +3084,23 @@ less_33:
 	VEOR V10.B16, V10.B16, V10.B16 // C[2][0] = 0, lanes 8..11
 	VEOR V11.B16, V11.B16, V11.B16 // C[2][0] = 0, lanes 12..15
 
-end_34:
+end_40:
 	// C += A·B
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R6, R20 // rows of a
-	ADD  R9, R20, R21 // rows of a
-	ADD  R9, R21, R22 // rows of a
-	MOVD depth+40(FP), R10 // depth
-	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_36 // depth < 8
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	ADD  R8, R21, R22 // rows of a
+	MOVD depth+40(FP), R9 // depth
+	MOVD R7, R8 // b_k = b
+	CMP  $8, R9 // depth < 8
+	BLT  depth_end_42 // depth < 8
 
-depth_35:
-	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
+depth_41:
+	FMOVQ (R8), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3073,10 +3116,10 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][0] * B[0][0], lanes 12..15
-	FMOVQ 128(R9), F12 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R9), F13 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R9), F14 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R9), F15 // B[1][0] = b_k[32], lanes 12..15
+	FMOVQ 128(R8), F12 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R8), F13 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R8), F14 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R8), F15 // B[1][0] = b_k[32], lanes 12..15
 	FMOVS 4(R20), F16 // a[0][1] = a[0][1]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -3092,10 +3135,10 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][1] * B[1][0], lanes 12..15
-	FMOVQ 256(R9), F12 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R9), F13 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R9), F14 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R9), F15 // B[2][0] = b_k[64], lanes 12..15
+	FMOVQ 256(R8), F12 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R8), F13 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R8), F14 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R8), F15 // B[2][0] = b_k[64], lanes 12..15
 	FMOVS 8(R20), F16 // a[0][2] = a[0][2]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -3111,10 +3154,10 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][2] * B[2][0], lanes 12..15
-	FMOVQ 384(R9), F12 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R9), F13 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R9), F14 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R9), F15 // B[3][0] = b_k[96], lanes 12..15
+	FMOVQ 384(R8), F12 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R8), F13 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R8), F14 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R8), F15 // B[3][0] = b_k[96], lanes 12..15
 	FMOVS 12(R20), F16 // a[0][3] = a[0][3]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -3131,10 +3174,10 @@ depth_35:
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	FMOVQ 512(R9), F12 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F13 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F14 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F15 // B[4][0] = b_k[128], lanes 12..15
+	FMOVQ 512(R8), F12 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R8), F13 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R8), F14 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R8), F15 // B[4][0] = b_k[128], lanes 12..15
 	FMOVS 16(R20), F16 // a[0][4] = a[0][4]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
@@ -3150,10 +3193,10 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F12 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F13 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F14 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F15 // B[5][0] = b_k[160], lanes 12..15
+	FMOVQ 640(R8), F12 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R8), F13 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R8), F14 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R8), F15 // B[5][0] = b_k[160], lanes 12..15
 	FMOVS 20(R20), F16 // a[0][5] = a[0][5]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
@@ -3169,10 +3212,10 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F12 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F13 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F14 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F15 // B[6][0] = b_k[192], lanes 12..15
+	FMOVQ 768(R8), F12 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R8), F13 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R8), F14 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R8), F15 // B[6][0] = b_k[192], lanes 12..15
 	FMOVS 24(R20), F16 // a[0][6] = a[0][6]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
@@ -3188,10 +3231,10 @@ depth_35:
 	WORD  $0x4f9011a9 // FMLA V9.4S, V13.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 4..7
 	WORD  $0x4f9011ca // FMLA V10.4S, V14.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 8..11
 	WORD  $0x4f9011eb // FMLA V11.4S, V15.4S, V16.S[0] // C[2][0] += a[2][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F12 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F13 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F14 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F15 // B[7][0] = b_k[224], lanes 12..15
+	FMOVQ 896(R8), F12 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R8), F13 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R8), F14 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R8), F15 // B[7][0] = b_k[224], lanes 12..15
 	FMOVS 28(R20), F16 // a[0][7] = a[0][7]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
@@ -3211,22 +3254,22 @@ depth_35:
 	ADD   $32, R20, R20 // a0 += 32
 	ADD   $32, R21, R21 // a1 += 32
 	ADD   $32, R22, R22 // a2 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	MOVD  nextStride+80(FP), R11 // next += nextStride
-	ADD   R11, R3, R3 // next += nextStride
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_35 // depth >= 8
+	ADD   $1024, R8, R8 // b_k += 1024
+	MOVD  nextStride+80(FP), R10 // next += nextStride
+	ADD   R10, R3, R3 // next += nextStride
+	SUB   $8, R9, R9 // depth += -8
+	CMP   $8, R9 // depth >= 8
+	BGE   depth_41 // depth >= 8
 
-depth_end_36:
-	CMP $1, R10 // depth < 1
-	BLT depth_end_38 // depth < 1
+depth_end_42:
+	CMP $1, R9 // depth < 1
+	BLT depth_end_44 // depth < 1
 
-depth_37:
-	FMOVQ (R9), F12 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F13 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F14 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F15 // B[0][0] = b_k[0], lanes 12..15
+depth_43:
+	FMOVQ (R8), F12 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F13 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F14 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F15 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F16 // a[0][0] = a[0][0]
 	WORD  $0x4f901180 // FMLA V0.4S, V12.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f9011a1 // FMLA V1.4S, V13.4S, V16.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3245,83 +3288,98 @@ depth_37:
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
 	ADD   $4, R22, R22 // a2 += 4
-	ADD   $128, R9, R9 // b_k += 128
-	SUB   $1, R10, R10 // depth += -1
-	CMP   $1, R10 // depth >= 1
-	BGE   depth_37 // depth >= 1
+	ADD   $128, R8, R8 // b_k += 128
+	SUB   $1, R9, R9 // depth += -1
+	CMP   $1, R9 // depth >= 1
+	BGE   depth_43 // depth >= 1
 
-depth_end_38:
+depth_end_44:
 	// store
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	ADD   R9, R21, R22 // rows of c_tile
-	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
-	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
-	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
-	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
-	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
-	FMOVQ F8, (R22) // c_tile[2][0] = C[2][0], lanes 0..3
-	FMOVQ F9, 16(R22) // c_tile[2][0] = C[2][0], lanes 4..7
-	FMOVQ F10, 32(R22) // c_tile[2][0] = C[2][0], lanes 8..11
-	FMOVQ F11, 48(R22) // c_tile[2][0] = C[2][0], lanes 12..15
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R9, R10 // cStride = cStride
-	ADD   R10, R7, R7 // c_tile += cStride
-	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R7, R7 // c_tile += cStride
-	MOVD  aStride+24(FP), R9 // aStride
-	LSL   $2, R9, R9 // aStride in bytes
-	MOVD  R9, R10 // aStride = aStride
-	ADD   R10, R6, R6 // a += aStride
-	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R6, R6 // a += aStride
-	SUB   $2, R8, R8 // rows += -2
-	JMP   end_32
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	ADD   R8, R21, R22 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	FMOVQ F8, (R22) // c[2][0] = C[2][0], lanes 0..3
+	FMOVQ F9, 16(R22) // c[2][0] = C[2][0], lanes 4..7
+	FMOVQ F10, 32(R22) // c[2][0] = C[2][0], lanes 8..11
+	FMOVQ F11, 48(R22) // c[2][0] = C[2][0], lanes 12..15
+	ADD   $64, R1, R1 // c += 64
+	ADD   $64, R7, R7 // b += 64
+	SUB   $16, R6, R6 // cols += -16
+	CMP   $16, R6 // cols >= 16
+	BGE   columns_37 // cols >= 16
 
-less_31:
-	CMP $2, R9 // height < 2
-	BLT less_39 // height < 2
+columns_end_38:
+	MOVD cols+56(FP), R6 // cols
+	LSL  $2, R6, R6 // cols in bytes
+	SUB  R6, R1, R1 // c -= cols
+	MOVD cStride+8(FP), R6 // cStride
+	LSL  $2, R6, R6 // cStride in bytes
+	MOVD R6, R7 // cStride = cStride
+	ADD  R7, R1, R1 // c += cStride
+	LSL  $1, R6, R6 // cStride <<= 1
+	ADD  R6, R1, R1 // c += cStride
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
+	MOVD R6, R7 // aStride = aStride
+	ADD  R7, R0, R0 // a += aStride
+	LSL  $1, R6, R6 // aStride <<= 1
+	ADD  R6, R0, R0 // a += aStride
+	SUB  $2, R2, R2 // rows += -2
+	JMP  end_36
 
+less_35:
+	CMP  $2, R6 // height < 2
+	BLT  less_45 // height < 2
+	MOVD cols+56(FP), R6 // cols
+	MOVD b+32(FP), R7 // b
+	CMP  $16, R6 // cols < 16
+	BLT  columns_end_48 // cols < 16
+
+columns_47:
 	// C = α·C, or 0 without α
-	MOVD  alpha+64(FP), R9 // alpha
-	CMP   $1, R9 // alpha < 1
-	BLT   less_41 // alpha < 1
-	MOVD  rows+48(FP), R10 // rows
-	SUB   R8, R10, R10 // rows -= rows
-	LSL   $2, R10, R10 // rows in bytes
-	ADD   R10, R9, R9 // alpha += rows
-	MOVD  cStride+8(FP), R10 // cStride
-	LSL   $2, R10, R10 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R10, R20, R21 // rows of c_tile
-	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	MOVD  alpha+64(FP), R8 // alpha
+	CMP   $1, R8 // alpha < 1
+	BLT   less_49 // alpha < 1
+	MOVD  rows+48(FP), R9 // rows
+	SUB   R2, R9, R9 // rows -= rows
+	LSL   $2, R9, R9 // rows in bytes
+	ADD   R9, R8, R8 // alpha += rows
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R9, R20, R21 // rows of c
+	VLD1R (R8), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
 	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	FMOVS 4(R9), F8 // α[1] = all alpha[1]
+	FMOVS 4(R8), F8 // α[1] = all alpha[1]
 	VDUP  V8.S[0], V8.S4 // α[1] = all alpha[1]
-	FMOVQ (R21), F4 // C[1][0] = c_tile[1][0], lanes 0..3
-	FMOVQ 16(R21), F5 // C[1][0] = c_tile[1][0], lanes 4..7
-	FMOVQ 32(R21), F6 // C[1][0] = c_tile[1][0], lanes 8..11
-	FMOVQ 48(R21), F7 // C[1][0] = c_tile[1][0], lanes 12..15
+	FMOVQ (R21), F4 // C[1][0] = c[1][0], lanes 0..3
+	FMOVQ 16(R21), F5 // C[1][0] = c[1][0], lanes 4..7
+	FMOVQ 32(R21), F6 // C[1][0] = c[1][0], lanes 8..11
+	FMOVQ 48(R21), F7 // C[1][0] = c[1][0], lanes 12..15
 	WORD  $0x6e28dc84 // FMUL V4.4S, V4.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 0..3
 	WORD  $0x6e28dca5 // FMUL V5.4S, V5.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 4..7
 	WORD  $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 8..11
 	WORD  $0x6e28dce7 // FMUL V7.4S, V7.4S, V8.4S // C[1][0] = C[1][0] * α[1], lanes 12..15
-	JMP   end_42
+	JMP   end_50
 
-less_41:
+less_49:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
@@ -3331,22 +3389,22 @@ less_41:
 	VEOR V6.B16, V6.B16, V6.B16 // C[1][0] = 0, lanes 8..11
 	VEOR V7.B16, V7.B16, V7.B16 // C[1][0] = 0, lanes 12..15
 
-end_42:
+end_50:
 	// C += A·B
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R6, R20 // rows of a
-	ADD  R9, R20, R21 // rows of a
-	MOVD depth+40(FP), R10 // depth
-	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_44 // depth < 8
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	ADD  R8, R20, R21 // rows of a
+	MOVD depth+40(FP), R9 // depth
+	MOVD R7, R8 // b_k = b
+	CMP  $8, R9 // depth < 8
+	BLT  depth_end_52 // depth < 8
 
-depth_43:
-	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F11 // B[0][0] = b_k[0], lanes 12..15
+depth_51:
+	FMOVQ (R8), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3357,10 +3415,10 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
-	FMOVQ 128(R9), F8 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R9), F9 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R9), F10 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R9), F11 // B[1][0] = b_k[32], lanes 12..15
+	FMOVQ 128(R8), F8 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R8), F9 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R8), F10 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R8), F11 // B[1][0] = b_k[32], lanes 12..15
 	FMOVS 4(R20), F12 // a[0][1] = a[0][1]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
@@ -3371,10 +3429,10 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][1] * B[1][0], lanes 12..15
-	FMOVQ 256(R9), F8 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R9), F9 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R9), F10 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R9), F11 // B[2][0] = b_k[64], lanes 12..15
+	FMOVQ 256(R8), F8 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R8), F9 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R8), F10 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R8), F11 // B[2][0] = b_k[64], lanes 12..15
 	FMOVS 8(R20), F12 // a[0][2] = a[0][2]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
@@ -3385,10 +3443,10 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][2] * B[2][0], lanes 12..15
-	FMOVQ 384(R9), F8 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R9), F9 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R9), F10 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R9), F11 // B[3][0] = b_k[96], lanes 12..15
+	FMOVQ 384(R8), F8 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R8), F9 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R8), F10 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R8), F11 // B[3][0] = b_k[96], lanes 12..15
 	FMOVS 12(R20), F12 // a[0][3] = a[0][3]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
@@ -3400,10 +3458,10 @@ depth_43:
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	FMOVQ 512(R9), F8 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F9 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F10 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F11 // B[4][0] = b_k[128], lanes 12..15
+	FMOVQ 512(R8), F8 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R8), F9 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R8), F10 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R8), F11 // B[4][0] = b_k[128], lanes 12..15
 	FMOVS 16(R20), F12 // a[0][4] = a[0][4]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
@@ -3414,10 +3472,10 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F8 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F9 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F10 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F11 // B[5][0] = b_k[160], lanes 12..15
+	FMOVQ 640(R8), F8 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R8), F9 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R8), F10 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R8), F11 // B[5][0] = b_k[160], lanes 12..15
 	FMOVS 20(R20), F12 // a[0][5] = a[0][5]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
@@ -3428,10 +3486,10 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F8 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F9 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F10 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F11 // B[6][0] = b_k[192], lanes 12..15
+	FMOVQ 768(R8), F8 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R8), F9 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R8), F10 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R8), F11 // B[6][0] = b_k[192], lanes 12..15
 	FMOVS 24(R20), F12 // a[0][6] = a[0][6]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
@@ -3442,10 +3500,10 @@ depth_43:
 	WORD  $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 4..7
 	WORD  $0x4f8c1146 // FMLA V6.4S, V10.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 8..11
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F8 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F9 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F10 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F11 // B[7][0] = b_k[224], lanes 12..15
+	FMOVQ 896(R8), F8 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R8), F9 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R8), F10 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R8), F11 // B[7][0] = b_k[224], lanes 12..15
 	FMOVS 28(R20), F12 // a[0][7] = a[0][7]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
@@ -3459,22 +3517,22 @@ depth_43:
 	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
 	ADD   $32, R20, R20 // a0 += 32
 	ADD   $32, R21, R21 // a1 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	MOVD  nextStride+80(FP), R11 // next += nextStride
-	ADD   R11, R3, R3 // next += nextStride
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_43 // depth >= 8
+	ADD   $1024, R8, R8 // b_k += 1024
+	MOVD  nextStride+80(FP), R10 // next += nextStride
+	ADD   R10, R3, R3 // next += nextStride
+	SUB   $8, R9, R9 // depth += -8
+	CMP   $8, R9 // depth >= 8
+	BGE   depth_51 // depth >= 8
 
-depth_end_44:
-	CMP $1, R10 // depth < 1
-	BLT depth_end_46 // depth < 1
+depth_end_52:
+	CMP $1, R9 // depth < 1
+	BLT depth_end_54 // depth < 1
 
-depth_45:
-	FMOVQ (R9), F8 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F9 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F10 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F11 // B[0][0] = b_k[0], lanes 12..15
+depth_53:
+	FMOVQ (R8), F8 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F9 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F10 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F11 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F12 // a[0][0] = a[0][0]
 	WORD  $0x4f8c1100 // FMLA V0.4S, V8.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8c1121 // FMLA V1.4S, V9.4S, V12.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
@@ -3487,144 +3545,160 @@ depth_45:
 	WORD  $0x4f8c1167 // FMLA V7.4S, V11.4S, V12.S[0] // C[1][0] += a[1][0] * B[0][0], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
 	ADD   $4, R21, R21 // a1 += 4
-	ADD   $128, R9, R9 // b_k += 128
-	SUB   $1, R10, R10 // depth += -1
-	CMP   $1, R10 // depth >= 1
-	BGE   depth_45 // depth >= 1
+	ADD   $128, R8, R8 // b_k += 128
+	SUB   $1, R9, R9 // depth += -1
+	CMP   $1, R9 // depth >= 1
+	BGE   depth_53 // depth >= 1
 
-depth_end_46:
+depth_end_54:
 	// store
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	ADD   R9, R20, R21 // rows of c_tile
-	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
-	FMOVQ F4, (R21) // c_tile[1][0] = C[1][0], lanes 0..3
-	FMOVQ F5, 16(R21) // c_tile[1][0] = C[1][0], lanes 4..7
-	FMOVQ F6, 32(R21) // c_tile[1][0] = C[1][0], lanes 8..11
-	FMOVQ F7, 48(R21) // c_tile[1][0] = C[1][0], lanes 12..15
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	LSL   $1, R9, R9 // cStride <<= 1
-	ADD   R9, R7, R7 // c_tile += cStride
-	MOVD  aStride+24(FP), R9 // aStride
-	LSL   $2, R9, R9 // aStride in bytes
-	LSL   $1, R9, R9 // aStride <<= 1
-	ADD   R9, R6, R6 // a += aStride
-	SUB   $1, R8, R8 // rows += -1
-	JMP   end_40
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	ADD   R8, R20, R21 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	FMOVQ F4, (R21) // c[1][0] = C[1][0], lanes 0..3
+	FMOVQ F5, 16(R21) // c[1][0] = C[1][0], lanes 4..7
+	FMOVQ F6, 32(R21) // c[1][0] = C[1][0], lanes 8..11
+	FMOVQ F7, 48(R21) // c[1][0] = C[1][0], lanes 12..15
+	ADD   $64, R1, R1 // c += 64
+	ADD   $64, R7, R7 // b += 64
+	SUB   $16, R6, R6 // cols += -16
+	CMP   $16, R6 // cols >= 16
+	BGE   columns_47 // cols >= 16
 
-less_39:
+columns_end_48:
+	MOVD cols+56(FP), R6 // cols
+	LSL  $2, R6, R6 // cols in bytes
+	SUB  R6, R1, R1 // c -= cols
+	MOVD cStride+8(FP), R6 // cStride
+	LSL  $2, R6, R6 // cStride in bytes
+	LSL  $1, R6, R6 // cStride <<= 1
+	ADD  R6, R1, R1 // c += cStride
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
+	LSL  $1, R6, R6 // aStride <<= 1
+	ADD  R6, R0, R0 // a += aStride
+	SUB  $1, R2, R2 // rows += -1
+	JMP  end_46
+
+less_45:
+	MOVD cols+56(FP), R6 // cols
+	MOVD b+32(FP), R7 // b
+	CMP  $16, R6 // cols < 16
+	BLT  columns_end_56 // cols < 16
+
+columns_55:
 	// C = α·C, or 0 without α
-	MOVD  alpha+64(FP), R9 // alpha
-	CMP   $1, R9 // alpha < 1
-	BLT   less_47 // alpha < 1
-	MOVD  rows+48(FP), R10 // rows
-	SUB   R8, R10, R10 // rows -= rows
-	LSL   $2, R10, R10 // rows in bytes
-	ADD   R10, R9, R9 // alpha += rows
-	MOVD  cStride+8(FP), R10 // cStride
-	LSL   $2, R10, R10 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	VLD1R (R9), [V4.S4] // α[0] = all alpha[0]
-	FMOVQ (R20), F0 // C[0][0] = c_tile[0][0], lanes 0..3
-	FMOVQ 16(R20), F1 // C[0][0] = c_tile[0][0], lanes 4..7
-	FMOVQ 32(R20), F2 // C[0][0] = c_tile[0][0], lanes 8..11
-	FMOVQ 48(R20), F3 // C[0][0] = c_tile[0][0], lanes 12..15
+	MOVD  alpha+64(FP), R8 // alpha
+	CMP   $1, R8 // alpha < 1
+	BLT   less_57 // alpha < 1
+	MOVD  rows+48(FP), R9 // rows
+	SUB   R2, R9, R9 // rows -= rows
+	LSL   $2, R9, R9 // rows in bytes
+	ADD   R9, R8, R8 // alpha += rows
+	MOVD  cStride+8(FP), R9 // cStride
+	LSL   $2, R9, R9 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	VLD1R (R8), [V4.S4] // α[0] = all alpha[0]
+	FMOVQ (R20), F0 // C[0][0] = c[0][0], lanes 0..3
+	FMOVQ 16(R20), F1 // C[0][0] = c[0][0], lanes 4..7
+	FMOVQ 32(R20), F2 // C[0][0] = c[0][0], lanes 8..11
+	FMOVQ 48(R20), F3 // C[0][0] = c[0][0], lanes 12..15
 	WORD  $0x6e24dc00 // FMUL V0.4S, V0.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 0..3
 	WORD  $0x6e24dc21 // FMUL V1.4S, V1.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 4..7
 	WORD  $0x6e24dc42 // FMUL V2.4S, V2.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 8..11
 	WORD  $0x6e24dc63 // FMUL V3.4S, V3.4S, V4.4S // C[0][0] = C[0][0] * α[0], lanes 12..15
-	JMP   end_48
+	JMP   end_58
 
-less_47:
+less_57:
 	VEOR V0.B16, V0.B16, V0.B16 // C[0][0] = 0, lanes 0..3
 	VEOR V1.B16, V1.B16, V1.B16 // C[0][0] = 0, lanes 4..7
 	VEOR V2.B16, V2.B16, V2.B16 // C[0][0] = 0, lanes 8..11
 	VEOR V3.B16, V3.B16, V3.B16 // C[0][0] = 0, lanes 12..15
 
-end_48:
+end_58:
 	// C += A·B
-	MOVD aStride+24(FP), R9 // aStride
-	LSL  $2, R9, R9 // aStride in bytes
-	MOVD R6, R20 // rows of a
-	MOVD depth+40(FP), R10 // depth
-	MOVD R1, R9 // b_k = b
-	CMP  $8, R10 // depth < 8
-	BLT  depth_end_50 // depth < 8
+	MOVD aStride+24(FP), R8 // aStride
+	LSL  $2, R8, R8 // aStride in bytes
+	MOVD R0, R20 // rows of a
+	MOVD depth+40(FP), R9 // depth
+	MOVD R7, R8 // b_k = b
+	CMP  $8, R9 // depth < 8
+	BLT  depth_end_60 // depth < 8
 
-depth_49:
-	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F7 // B[0][0] = b_k[0], lanes 12..15
+depth_59:
+	FMOVQ (R8), F4 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
-	FMOVQ 128(R9), F4 // B[1][0] = b_k[32], lanes 0..3
-	FMOVQ 144(R9), F5 // B[1][0] = b_k[32], lanes 4..7
-	FMOVQ 160(R9), F6 // B[1][0] = b_k[32], lanes 8..11
-	FMOVQ 176(R9), F7 // B[1][0] = b_k[32], lanes 12..15
+	FMOVQ 128(R8), F4 // B[1][0] = b_k[32], lanes 0..3
+	FMOVQ 144(R8), F5 // B[1][0] = b_k[32], lanes 4..7
+	FMOVQ 160(R8), F6 // B[1][0] = b_k[32], lanes 8..11
+	FMOVQ 176(R8), F7 // B[1][0] = b_k[32], lanes 12..15
 	FMOVS 4(R20), F8 // a[0][1] = a[0][1]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][1] * B[1][0], lanes 12..15
-	FMOVQ 256(R9), F4 // B[2][0] = b_k[64], lanes 0..3
-	FMOVQ 272(R9), F5 // B[2][0] = b_k[64], lanes 4..7
-	FMOVQ 288(R9), F6 // B[2][0] = b_k[64], lanes 8..11
-	FMOVQ 304(R9), F7 // B[2][0] = b_k[64], lanes 12..15
+	FMOVQ 256(R8), F4 // B[2][0] = b_k[64], lanes 0..3
+	FMOVQ 272(R8), F5 // B[2][0] = b_k[64], lanes 4..7
+	FMOVQ 288(R8), F6 // B[2][0] = b_k[64], lanes 8..11
+	FMOVQ 304(R8), F7 // B[2][0] = b_k[64], lanes 12..15
 	FMOVS 8(R20), F8 // a[0][2] = a[0][2]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][2] * B[2][0], lanes 12..15
-	FMOVQ 384(R9), F4 // B[3][0] = b_k[96], lanes 0..3
-	FMOVQ 400(R9), F5 // B[3][0] = b_k[96], lanes 4..7
-	FMOVQ 416(R9), F6 // B[3][0] = b_k[96], lanes 8..11
-	FMOVQ 432(R9), F7 // B[3][0] = b_k[96], lanes 12..15
+	FMOVQ 384(R8), F4 // B[3][0] = b_k[96], lanes 0..3
+	FMOVQ 400(R8), F5 // B[3][0] = b_k[96], lanes 4..7
+	FMOVQ 416(R8), F6 // B[3][0] = b_k[96], lanes 8..11
+	FMOVQ 432(R8), F7 // B[3][0] = b_k[96], lanes 12..15
 	FMOVS 12(R20), F8 // a[0][3] = a[0][3]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][3] * B[3][0], lanes 12..15
 	PRFM  (R3), PLDL2KEEP // prefetch next[0]
-	FMOVQ 512(R9), F4 // B[4][0] = b_k[128], lanes 0..3
-	FMOVQ 528(R9), F5 // B[4][0] = b_k[128], lanes 4..7
-	FMOVQ 544(R9), F6 // B[4][0] = b_k[128], lanes 8..11
-	FMOVQ 560(R9), F7 // B[4][0] = b_k[128], lanes 12..15
+	FMOVQ 512(R8), F4 // B[4][0] = b_k[128], lanes 0..3
+	FMOVQ 528(R8), F5 // B[4][0] = b_k[128], lanes 4..7
+	FMOVQ 544(R8), F6 // B[4][0] = b_k[128], lanes 8..11
+	FMOVQ 560(R8), F7 // B[4][0] = b_k[128], lanes 12..15
 	FMOVS 16(R20), F8 // a[0][4] = a[0][4]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][4] * B[4][0], lanes 12..15
-	FMOVQ 640(R9), F4 // B[5][0] = b_k[160], lanes 0..3
-	FMOVQ 656(R9), F5 // B[5][0] = b_k[160], lanes 4..7
-	FMOVQ 672(R9), F6 // B[5][0] = b_k[160], lanes 8..11
-	FMOVQ 688(R9), F7 // B[5][0] = b_k[160], lanes 12..15
+	FMOVQ 640(R8), F4 // B[5][0] = b_k[160], lanes 0..3
+	FMOVQ 656(R8), F5 // B[5][0] = b_k[160], lanes 4..7
+	FMOVQ 672(R8), F6 // B[5][0] = b_k[160], lanes 8..11
+	FMOVQ 688(R8), F7 // B[5][0] = b_k[160], lanes 12..15
 	FMOVS 20(R20), F8 // a[0][5] = a[0][5]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][5] * B[5][0], lanes 12..15
-	FMOVQ 768(R9), F4 // B[6][0] = b_k[192], lanes 0..3
-	FMOVQ 784(R9), F5 // B[6][0] = b_k[192], lanes 4..7
-	FMOVQ 800(R9), F6 // B[6][0] = b_k[192], lanes 8..11
-	FMOVQ 816(R9), F7 // B[6][0] = b_k[192], lanes 12..15
+	FMOVQ 768(R8), F4 // B[6][0] = b_k[192], lanes 0..3
+	FMOVQ 784(R8), F5 // B[6][0] = b_k[192], lanes 4..7
+	FMOVQ 800(R8), F6 // B[6][0] = b_k[192], lanes 8..11
+	FMOVQ 816(R8), F7 // B[6][0] = b_k[192], lanes 12..15
 	FMOVS 24(R20), F8 // a[0][6] = a[0][6]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][6] * B[6][0], lanes 12..15
-	FMOVQ 896(R9), F4 // B[7][0] = b_k[224], lanes 0..3
-	FMOVQ 912(R9), F5 // B[7][0] = b_k[224], lanes 4..7
-	FMOVQ 928(R9), F6 // B[7][0] = b_k[224], lanes 8..11
-	FMOVQ 944(R9), F7 // B[7][0] = b_k[224], lanes 12..15
+	FMOVQ 896(R8), F4 // B[7][0] = b_k[224], lanes 0..3
+	FMOVQ 912(R8), F5 // B[7][0] = b_k[224], lanes 4..7
+	FMOVQ 928(R8), F6 // B[7][0] = b_k[224], lanes 8..11
+	FMOVQ 944(R8), F7 // B[7][0] = b_k[224], lanes 12..15
 	FMOVS 28(R20), F8 // a[0][7] = a[0][7]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 4..7
@@ -3632,67 +3706,70 @@ depth_49:
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][7] * B[7][0], lanes 12..15
 	PRFM  64(R3), PLDL2KEEP // prefetch next[16]
 	ADD   $32, R20, R20 // a0 += 32
-	ADD   $1024, R9, R9 // b_k += 1024
-	MOVD  nextStride+80(FP), R11 // next += nextStride
-	ADD   R11, R3, R3 // next += nextStride
-	SUB   $8, R10, R10 // depth += -8
-	CMP   $8, R10 // depth >= 8
-	BGE   depth_49 // depth >= 8
+	ADD   $1024, R8, R8 // b_k += 1024
+	MOVD  nextStride+80(FP), R10 // next += nextStride
+	ADD   R10, R3, R3 // next += nextStride
+	SUB   $8, R9, R9 // depth += -8
+	CMP   $8, R9 // depth >= 8
+	BGE   depth_59 // depth >= 8
 
-depth_end_50:
-	CMP $1, R10 // depth < 1
-	BLT depth_end_52 // depth < 1
+depth_end_60:
+	CMP $1, R9 // depth < 1
+	BLT depth_end_62 // depth < 1
 
-depth_51:
-	FMOVQ (R9), F4 // B[0][0] = b_k[0], lanes 0..3
-	FMOVQ 16(R9), F5 // B[0][0] = b_k[0], lanes 4..7
-	FMOVQ 32(R9), F6 // B[0][0] = b_k[0], lanes 8..11
-	FMOVQ 48(R9), F7 // B[0][0] = b_k[0], lanes 12..15
+depth_61:
+	FMOVQ (R8), F4 // B[0][0] = b_k[0], lanes 0..3
+	FMOVQ 16(R8), F5 // B[0][0] = b_k[0], lanes 4..7
+	FMOVQ 32(R8), F6 // B[0][0] = b_k[0], lanes 8..11
+	FMOVQ 48(R8), F7 // B[0][0] = b_k[0], lanes 12..15
 	FMOVS (R20), F8 // a[0][0] = a[0][0]
 	WORD  $0x4f881080 // FMLA V0.4S, V4.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 0..3
 	WORD  $0x4f8810a1 // FMLA V1.4S, V5.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 4..7
 	WORD  $0x4f8810c2 // FMLA V2.4S, V6.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 8..11
 	WORD  $0x4f8810e3 // FMLA V3.4S, V7.4S, V8.S[0] // C[0][0] += a[0][0] * B[0][0], lanes 12..15
 	ADD   $4, R20, R20 // a0 += 4
-	ADD   $128, R9, R9 // b_k += 128
-	SUB   $1, R10, R10 // depth += -1
-	CMP   $1, R10 // depth >= 1
-	BGE   depth_51 // depth >= 1
+	ADD   $128, R8, R8 // b_k += 128
+	SUB   $1, R9, R9 // depth += -1
+	CMP   $1, R9 // depth >= 1
+	BGE   depth_61 // depth >= 1
 
-depth_end_52:
+depth_end_62:
 	// store
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	MOVD  R7, R20 // rows of c_tile
-	FMOVQ F0, (R20) // c_tile[0][0] = C[0][0], lanes 0..3
-	FMOVQ F1, 16(R20) // c_tile[0][0] = C[0][0], lanes 4..7
-	FMOVQ F2, 32(R20) // c_tile[0][0] = C[0][0], lanes 8..11
-	FMOVQ F3, 48(R20) // c_tile[0][0] = C[0][0], lanes 12..15
-	MOVD  cStride+8(FP), R9 // cStride
-	LSL   $2, R9, R9 // cStride in bytes
-	ADD   R9, R7, R7 // c_tile += cStride
-	MOVD  aStride+24(FP), R9 // aStride
-	LSL   $2, R9, R9 // aStride in bytes
-	ADD   R9, R6, R6 // a += aStride
-	ADD   $0, R8, R8 // rows += 0
+	MOVD  cStride+8(FP), R8 // cStride
+	LSL   $2, R8, R8 // cStride in bytes
+	MOVD  R1, R20 // rows of c
+	FMOVQ F0, (R20) // c[0][0] = C[0][0], lanes 0..3
+	FMOVQ F1, 16(R20) // c[0][0] = C[0][0], lanes 4..7
+	FMOVQ F2, 32(R20) // c[0][0] = C[0][0], lanes 8..11
+	FMOVQ F3, 48(R20) // c[0][0] = C[0][0], lanes 12..15
+	ADD   $64, R1, R1 // c += 64
+	ADD   $64, R7, R7 // b += 64
+	SUB   $16, R6, R6 // cols += -16
+	CMP   $16, R6 // cols >= 16
+	BGE   columns_55 // cols >= 16
 
-end_40:
-end_32:
-end_24:
+columns_end_56:
+	MOVD cols+56(FP), R6 // cols
+	LSL  $2, R6, R6 // cols in bytes
+	SUB  R6, R1, R1 // c -= cols
+	MOVD cStride+8(FP), R6 // cStride
+	LSL  $2, R6, R6 // cStride in bytes
+	ADD  R6, R1, R1 // c += cStride
+	MOVD aStride+24(FP), R6 // aStride
+	LSL  $2, R6, R6 // aStride in bytes
+	ADD  R6, R0, R0 // a += aStride
+	ADD  $0, R2, R2 // rows += 0
+
+end_46:
+end_36:
+end_26:
 end_16:
-end_8:
-	SUB $1, R8, R8 // rows += -1
-	CMP $1, R8 // rows >= 1
-	BGE rows_3 // rows >= 1
+end_6:
+	SUB $1, R2, R2 // rows += -1
+	CMP $1, R2 // rows >= 1
+	BGE rows_1 // rows >= 1
 
-rows_end_4:
-	ADD $64, R0, R0 // c += 64
-	ADD $64, R1, R1 // b += 64
-	SUB $16, R2, R2 // cols += -16
-	CMP $16, R2 // cols >= 16
-	BGE columns_1 // cols >= 16
-
-columns_end_2:
+rows_end_2:
 	RET
 
 // func fewF32NEON(c *float32, cStride int, a *float32, aStride int, b *float32, pitch int, panelStride int, depth int, rows int, cols int, alpha *float32)
