@@ -224,24 +224,18 @@ func (m *multiplier) block(worker, task int) {
 		to := min(from+chunkDepth, depth)
 		x, stride := m.load(w, row, rows, from, to)
 		for n := first; n < end; n++ {
-			y := strip{p: p, tile: at(w.y, 0), row: row, rows: rows, panel: n}
+			y := strip{p: p, tile: at(w.y, 0), row: row, rows: rows, panel: n, from: from, to: to, deep: deep}
 			if depth > chunkDepth {
 				y.tile = at(w.y, (n-first)*rows*panel)
 			}
-			for k := from; ; k += deep {
-				y.k, y.depth = k, min(deep, to-k)
+			for y.k = from; ; y.k += deep {
+				y.depth = min(deep, to-y.k)
 				if rows <= fewRows {
-					m.multiplyFew(w, &y, offset(x, k-from), stride)
+					m.multiplyFew(w, &y, x, stride)
 				} else {
-					w.tile.errands = w.tile.errands[:0] // what was not fetched yet is needed now
-					if k+deep < to {
-						m.send(w, &y, n, k+deep, deep)
-					} else if n+1 < p.w.panelCount() {
-						m.send(w, &y, n+1, from, deep)
-					}
-					m.multiply(w, &y, offset(x, k-from), stride)
+					m.multiply(w, &y, x, stride)
 				}
-				if k+deep >= to {
+				if y.k+deep >= to {
 					break
 				}
 			}
@@ -286,7 +280,9 @@ type strip struct {
 	tile      *float32 // what there is of it so far
 	row, rows int
 	panel     int
-	k, depth  int // the columns of X that are next
+	from, to  int // the columns of X at hand,
+	k, depth  int // those of the next product,
+	deep      int // and how many most products have
 }
 
 // alpha is what there is so far is multiplied with.
@@ -304,19 +300,9 @@ func (y *strip) last() bool { return y.k+y.depth == y.p.w.rows }
 func (m *multiplier) multiplyFew(w *multiplyScratch, y *strip, x *float32, stride int) {
 	weights := y.p.w
 	b, _ := weights.stored((y.panel*weights.rows+y.k)*panel, y.depth*panel)
-	w.tile.few(weights.format, y.tile, panel, x, stride, b, panel, 0, y.depth, y.rows, panel, y.alpha())
+	w.tile.few(weights.format, y.tile, panel, offset(x, y.k-y.from), stride, b, panel, 0, y.depth, y.rows, panel, y.alpha())
 	if y.last() {
 		m.finish(y, 0, y.rows)
-	}
-}
-
-// send has fetched what a strip like y needs from the column k of X on: a block of its panel, and, if that is the last,
-// the place of the result.
-func (m *multiplier) send(w *multiplyScratch, y *strip, panelNumber, k, deep int) {
-	weights := y.p.w
-	w.tile.errands.together(weights.stored((panelNumber*weights.rows+k)*panel, deep*panel))
-	if k+deep >= weights.rows {
-		w.tile.errands = append(w.tile.errands, errand{unsafe.Pointer(offset(y.p.y.row(y.row), panelNumber*panel)), y.rows, 4 * y.p.y.Stride})
 	}
 }
 
@@ -326,13 +312,33 @@ func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride i
 	weights := y.p.w
 	b := weights.block(m.level, w, (y.panel*weights.rows+y.k)*panel, y.depth*panel)
 	cols := roundUp(min(panel, weights.cols-y.panel*panel), lanes)
-	for r := 0; r < y.rows; r += rowTile {
-		rows := min(rowTile, y.rows-r)
+	w.sendFor(y)
+	for r, rows := 0, 0; r < y.rows; r += rows {
+		if rows = y.rows - r; rows >= 2*rowTile { // fewer are divided evenly
+			rows = rowTile
+		}
 		next, apart := w.tile.errands.take(m.level, rows, y.depth, b)
-		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride), stride, b, y.depth, rows, cols, y.alpha(), next, apart)
+		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride+y.k-y.from), stride, b, y.depth, rows, cols, y.alpha(), next, apart)
 		if y.last() {
 			m.finish(y, r, rows)
 		}
+	}
+}
+
+// sendFor has fetched what the product after the one at hand needs: a block of a panel, and, if that is its last, the
+// place of the result.
+func (w *multiplyScratch) sendFor(y *strip) {
+	weights, n, k := y.p.w, y.panel, y.k+y.deep
+	if k >= y.to {
+		n, k = n+1, y.from
+	}
+	w.tile.errands = w.tile.errands[:0] // what was not fetched yet is needed now
+	if n == weights.panelCount() {
+		return
+	}
+	w.tile.errands.together(weights.stored((n*weights.rows+k)*panel, y.deep*panel))
+	if k+y.deep >= weights.rows {
+		w.tile.errands = append(w.tile.errands, errand{unsafe.Pointer(offset(y.p.y.row(y.row), n*panel)), y.rows, 4 * y.p.y.Stride})
 	}
 }
 
