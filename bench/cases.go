@@ -87,13 +87,16 @@ var groups = []group{
 		{"A1f16", appended{heads: 32, dim: 128, format: kernel.Float16, flush: 64 << 20}},
 		{"A1bf16", appended{heads: 32, dim: 128, format: kernel.BFloat16, flush: 64 << 20}},
 		{"A1i8", appended{heads: 32, dim: 128, format: kernel.Int8, flush: 64 << 20}},
+		{"Q1", oneRow(kernel.Float32)},
+		{"Q1f16", oneRow(kernel.Float16)},
+		{"Q1bf16", oneRow(kernel.BFloat16)},
+		{"Q1i8", oneRow(kernel.Int8)},
 	}},
 	{name: "layer", cases: []Case{
-		{"N512", matmul{512, 512, 512}},
-		{"N1024", matmul{1024, 1024, 1024}},
-		{"N2048", matmul{2048, 2048, 2048}},
-		{"B1", matmul{128, 768, 2304}},
-		{"Q1", matmul{1, 4096, 4096}},
+		{"N512", square(512)},
+		{"N1024", square(1024)},
+		{"N2048", square(2048)},
+		{"B1", matmul{rows: 128, depth: 768, cols: 2304}},
 		{"H1", multihead{128, 768, 12}},
 	}},
 	{name: "elementwise", cases: []Case{
@@ -157,6 +160,8 @@ func (c Case) cold() bool {
 		return k.cold
 	case dot:
 		return k.cold
+	case matmul:
+		return k.few()
 	case scan:
 		return true
 	}
@@ -176,6 +181,14 @@ func grouped(heads, kvHeads, queries, keys, dim int) kernel.Shape {
 // self is self-attention of one sequence.
 func self(heads, length, dim int) kernel.Shape {
 	return grouped(heads, heads, length, length, dim)
+}
+
+// square is a product of square matrices.
+func square(n int) matmul { return matmul{rows: n, depth: n, cols: n} }
+
+// oneRow is a row by a matrix, as in decoding.
+func oneRow(weights kernel.Format) matmul {
+	return matmul{rows: 1, depth: 4096, cols: 4096, format: weights}
 }
 
 // pattern is a mask twice: as package kernel takes it and, written independently, as package ref does.

@@ -5,46 +5,91 @@ import (
 	"math"
 	"sync"
 
-	"github.com/quern-go/quern/internal/measure"
 	"github.com/quern-go/quern/kernel"
 	"github.com/quern-go/quern/ref"
 )
 
 // matmul is a product of rows×depth with packed weights of depth×cols. Few rows are limited by the
-// memory of the weights.
-type matmul struct{ rows, depth, cols int }
+// memory of the weights, which are cold.
+type matmul struct {
+	rows, depth, cols int
+	format            kernel.Format // of the weights
+}
 
 func (m matmul) String() string {
-	return fmt.Sprintf("matmul %d×%d · %d×%d", m.rows, m.depth, m.depth, m.cols)
+	s := fmt.Sprintf("matmul %d×%d · %d×%d", m.rows, m.depth, m.depth, m.cols)
+	if m.format != kernel.Float32 {
+		s += ", " + m.format.String() + " weights"
+	}
+	return s
 }
+
+// few reports that it is the memory of the weights that limits it.
+func (m matmul) few() bool { return m.rows <= 8 }
 
 func (m matmul) prepare(workers int) *job {
 	x, w, y := normal(1, m.rows*m.depth), normal(2, m.depth*m.cols), make([]float32, m.rows*m.cols)
-	weights := sync.OnceValue(func() *kernel.Weights { return must(kernel.Pack(kernel.RowMajor(w, m.depth, m.cols))) })
+	bytes := len(w) * formatSize(m.format)
+	weights := sync.OnceValues(func() (*ring[*kernel.Weights], []float32) {
+		pack, stored := m.weights(w)
+		return &ring[*kernel.Weights]{bytes: bytes, copy: pack}, stored
+	})
 	j := &job{
 		run: func(calls int) {
-			packed := weights()
+			packed, _ := weights()
 			for range calls {
-				check(kernel.MatMul(kernel.RowMajor(y, m.rows, m.cols), kernel.RowMajor(x, m.rows, m.depth), packed, kernel.MatMulOptions{Workers: workers}))
+				check(kernel.MatMul(kernel.RowMajor(y, m.rows, m.cols), kernel.RowMajor(x, m.rows, m.depth), packed.take(), kernel.MatMulOptions{Workers: workers}))
 			}
 		},
-		output:  func() [][]float32 { return [][]float32{y} },
-		maxErr:  func() float64 { return m.maxErr(x, w, y) },
+		output: func() [][]float32 { return [][]float32{y} },
+		maxErr: func() float64 {
+			_, stored := weights()
+			return m.maxErr(x, stored, y)
+		},
 		workers: workers,
 		flops:   func() float64 { return 2 * float64(m.rows) * float64(m.depth) * float64(m.cols) },
 	}
-	if m.rows <= 8 {
-		j.bytes, j.read = 4*len(w), measure.Stream(w, workers)
+	if m.few() {
+		packed, _ := weights()
+		memory, read := streamMemory(bytes, workers)
+		j.bytes, j.read, j.inputs = bytes, read, []inputs{packed, memory}
 	}
 	return j
+}
+
+// weights returns what packs w in the format of the case, and what the packed stand for.
+func (m matmul) weights(w []float32) (pack func() *kernel.Weights, stored []float32) {
+	switch m.format {
+	case kernel.BFloat16:
+		small := elements[kernel.BF16](w)
+		return packer(m, small, nil), widened(small)
+	case kernel.Float16:
+		small := elements[kernel.F16](w)
+		return packer(m, small, nil), widened(small)
+	case kernel.Int8:
+		small, scale := make([]int8, len(w)), make([]float32, m.cols)
+		check(kernel.Quantize(small, scale, kernel.RowMajor(w, m.depth, m.cols)))
+		stored = make([]float32, len(w))
+		for i, x := range small {
+			stored[i] = float32(x) * scale[i%m.cols]
+		}
+		return packer(m, small, scale), stored
+	}
+	return packer(m, w, nil), w
+}
+
+func packer[T kernel.Scalar](m matmul, w []T, scale []float32) func() *kernel.Weights {
+	return func() *kernel.Weights {
+		return must(kernel.PackScaled(kernel.RowMajor(w, m.depth, m.cols), scale))
+	}
 }
 
 // maxErr compares a sample of elements, in units of Σ|x·w|.
 func (m matmul) maxErr(x, w, y []float32) float64 {
 	worst := 0.0
 	column := make([]float32, m.depth)
-	for random, n := source(99), 0; n < 64; n++ {
-		i, c := int(random.next()%uint64(m.rows)), int(random.next()%uint64(m.cols))
+	for _, n := range sample(len(y)) {
+		i, c := n/m.cols, n%m.cols
 		for k := range column {
 			column[k] = w[k*m.cols+c]
 		}

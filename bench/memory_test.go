@@ -92,6 +92,7 @@ func smallKinds() map[string]Kind {
 		kinds["decode "+f.String()] = cached{attention: attention{Shape: grouped(4, 2, 1, 300, 24)}, format: f, cold: true}
 		kinds["prefill "+f.String()] = cached{attention: attention{Shape: self(2, 70, 24), mask: causal}, format: f}
 		kinds["append "+f.String()] = appended{heads: 3, dim: 24, format: f, flush: 1 << 12}
+		kinds["row by matrix "+f.String()] = matmul{rows: 1, depth: 70, cols: 50, format: f}
 		kinds["dot "+f.String()] = dot{n: 256, format: f, cold: true}
 		kinds["scan "+f.String()] = scan{count: 200, dim: 64, format: f}
 		kinds["gathered "+f.String()] = scan{count: 200, dim: 64, format: f, gathered: true}

@@ -90,16 +90,26 @@ func (w *Weights) packFloat32(m *Matrix) {
 	}
 }
 
-// packElements packs elements of any type.
+// packElements packs elements of any type, a piece of a panel at a time, so that both its sides stay in the cache.
 func packElements[T uint16 | int8](dst []T, m *Matrix) {
+	const pieceRows = 2 * panel
 	src := elements[T](*m)
-	down, right := m.Stride, 1
-	if m.Transposed {
-		down, right = right, down
-	}
-	for c := range m.Cols {
-		for r := range m.Rows {
-			dst[c/panel*panel*m.Rows+r*panel+c%panel] = src[r*down+c*right]
+	for c := 0; c < m.Cols; c += panel {
+		to, cols := dst[c*m.Rows:][:m.Rows*panel], min(panel, m.Cols-c)
+		for from := 0; from < m.Rows; from += pieceRows {
+			end := min(from+pieceRows, m.Rows)
+			if !m.Transposed {
+				for r := from; r < end; r++ {
+					copy(to[r*panel:][:cols], src[r*m.Stride+c:])
+				}
+				continue
+			}
+			for i := range cols {
+				column := src[(c+i)*m.Stride:][:end]
+				for r := from; r < end; r++ {
+					to[r*panel+i] = column[r]
+				}
+			}
 		}
 	}
 }
@@ -171,24 +181,31 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 	if w.Transposed {
 		down, right = right, down
 	}
-	for c := range w.Cols {
-		var most float32
+	for c := 0; c < w.Cols; c += panel { // some columns, so that memory is read and written in pieces
+		n := min(panel, w.Cols-c)
+		var most, inverse [panel]float32
 		for r := range w.Rows {
-			x := src[r*down+c*right]
-			if x < 0 {
-				x = -x
-			}
-			if x > most || x != x { // NaN stays
-				most = x
+			for i := range n {
+				x := src[r*down+(c+i)*right]
+				if x < 0 {
+					x = -x
+				}
+				if x > most[i] || x != x { // NaN stays
+					most[i] = x
+				}
 			}
 		}
-		scale[c] = most / 127
-		if most == 0 {
-			scale[c] = 1
+		for i := range n {
+			scale[c+i] = most[i] / 127
+			if most[i] == 0 {
+				scale[c+i] = 1
+			}
+			inverse[i] = 1 / scale[c+i]
 		}
-		inverse := 1 / scale[c]
 		for r := range w.Rows {
-			dst[r*w.Cols+c] = quantized(src[r*down+c*right] * inverse)
+			for i := range n {
+				dst[r*w.Cols+c+i] = quantized(src[r*down+(c+i)*right] * inverse[i])
+			}
 		}
 	}
 	return nil
