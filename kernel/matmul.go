@@ -19,7 +19,7 @@ const (
 	blockSize = 252 << 10
 	// mostRows is the most rows of such a block.
 	mostRows = 32 * rowTile
-	// chunkDepth is the most columns of X in such a block.
+	// chunkDepth is the most columns of X in such a block, if it is a copy.
 	chunkDepth = 2048
 	// chunkPanels is the most panels of Y that wait for the next chunk.
 	chunkPanels = 64
@@ -97,6 +97,7 @@ type multiplier struct {
 	rows     int // of a block
 	blocks   int // of rows
 	panels   int // of a task
+	chunk    int // columns of X before others are read
 
 	count   int // workers
 	workers []multiplyScratch
@@ -159,7 +160,10 @@ func (m *multiplier) run() {
 	if m.count > 1 {
 		m.panels = max(1, m.panels*m.blocks/(tasksEach*m.count))
 	}
-	if depth > chunkDepth {
+	if m.chunk = chunkDepth; m.inPlace() {
+		m.chunk = depth
+	}
+	if depth > m.chunk {
 		m.panels = min(m.panels, chunkPanels)
 	}
 	total := 0
@@ -176,12 +180,12 @@ func (m *multiplier) run() {
 		w.held = -1
 		w.tile.level, w.tile.ones = m.level, ones[:]
 		tiles := 1
-		if depth > chunkDepth {
+		if depth > m.chunk {
 			tiles = m.panels
 		}
 		w.y = grow(w.y, tiles*m.rows*panel)
 		if !m.inPlace() {
-			w.x = grow(w.x, m.rows*pitch(min(depth, chunkDepth)))
+			w.x = grow(w.x, m.rows*pitch(min(depth, m.chunk)))
 		}
 	}
 	m.crew.run(m.count, total, m.task)
@@ -214,18 +218,20 @@ func (m *multiplier) block(worker, task int) {
 	depth := m.x.Cols
 	deep := blockDepth
 	switch {
+	case rows <= 2: // in one pass
+		deep = max(m.chunk, 1)
 	case rows <= fewRows:
 		deep = fewBytes / panel / p.w.format.size()
 	case rows < blockDepth/5:
 		deep = blockDepthSome
 	}
 
-	for from := 0; ; from += chunkDepth {
-		to := min(from+chunkDepth, depth)
+	for from := 0; ; from += m.chunk {
+		to := min(from+m.chunk, depth)
 		x, stride := m.load(w, row, rows, from, to)
 		for n := first; n < end; n++ {
 			y := strip{p: p, tile: at(w.y, 0), row: row, rows: rows, panel: n, from: from, to: to, deep: deep}
-			if depth > chunkDepth {
+			if depth > m.chunk {
 				y.tile = at(w.y, (n-first)*rows*panel)
 			}
 			for y.k = from; ; y.k += deep {
@@ -252,7 +258,7 @@ func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float
 		return offset(m.x.row(row), from), m.x.Stride
 	}
 	stride = pitch(to - from)
-	if w.held == row && m.x.Cols <= chunkDepth {
+	if w.held == row && m.x.Cols <= m.chunk {
 		return at(w.x, 0), stride
 	}
 	w.held = row
