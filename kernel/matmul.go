@@ -116,7 +116,7 @@ type product struct {
 // multiplyScratch is the memory of one worker.
 type multiplyScratch struct {
 	x    []float32 // a block of X, its rows apart by an odd number of cache lines
-	y    []float32 // a tile of Y for each panel that is under way
+	y    []float32 // the last panel of Y, if its columns are not whole vectors
 	b    []float32 // a block of a panel that is not stored in float32
 	held int       // the block of rows that x holds, or -1
 	tile worker    // calls the products
@@ -179,11 +179,7 @@ func (m *multiplier) run() {
 		w := &m.workers[i]
 		w.held = -1
 		w.tile.level, w.tile.ones = m.level, ones[:]
-		tiles := 1
-		if depth > m.chunk {
-			tiles = m.panels
-		}
-		w.y = grow(w.y, tiles*m.rows*panel)
+		w.y = grow(w.y, m.rows*panel)
 		if !m.inPlace() {
 			w.x = grow(w.x, m.rows*pitch(min(depth, m.chunk)))
 		}
@@ -230,9 +226,9 @@ func (m *multiplier) block(worker, task int) {
 		to := min(from+m.chunk, depth)
 		x, stride := m.load(w, row, rows, from, to)
 		for n := first; n < end; n++ {
-			y := strip{p: p, tile: at(w.y, 0), row: row, rows: rows, panel: n, from: from, to: to, deep: deep}
-			if depth > m.chunk {
-				y.tile = at(w.y, (n-first)*rows*panel)
+			y := strip{p: p, c: offset(p.y.row(row), n*panel), stride: p.y.Stride, row: row, rows: rows, panel: n, from: from, to: to, deep: deep}
+			if y.cols()%lanes > 0 {
+				y.c, y.stride = at(w.y, 0), panel
 			}
 			for y.k = from; ; y.k += deep {
 				y.depth = min(deep, to-y.k)
@@ -283,13 +279,16 @@ func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, str
 // strip is the part of a result that a task computes at a time: some rows of a panel.
 type strip struct {
 	p         *product
-	tile      *float32 // what there is of it so far
+	c         *float32 // what there is of it so far: in Y itself, but in scratch if columns are not whole vectors
+	stride    int      // of c
 	row, rows int
 	panel     int
 	from, to  int // the columns of X at hand,
 	k, depth  int // those of the next product,
 	deep      int // and how many most products have
 }
+
+func (y *strip) cols() int { return min(panel, y.p.w.cols-y.panel*panel) }
 
 // alpha is what there is so far is multiplied with.
 func (y *strip) alpha() *float32 {
@@ -306,7 +305,7 @@ func (y *strip) last() bool { return y.k+y.depth == y.p.w.rows }
 func (m *multiplier) multiplyFew(w *multiplyScratch, y *strip, x *float32, stride int) {
 	weights := y.p.w
 	b, _ := weights.stored((y.panel*weights.rows+y.k)*panel, y.depth*panel)
-	w.tile.few(weights.format, y.tile, panel, offset(x, y.k-y.from), stride, b, panel, 0, y.depth, y.rows, panel, y.alpha())
+	w.tile.few(weights.format, y.c, y.stride, offset(x, y.k-y.from), stride, b, panel, 0, y.depth, y.rows, roundUp(y.cols(), lanes), y.alpha())
 	if y.last() {
 		m.finish(y, 0, y.rows)
 	}
@@ -317,21 +316,20 @@ func (m *multiplier) multiplyFew(w *multiplyScratch, y *strip, x *float32, strid
 func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride int) {
 	weights := y.p.w
 	b := weights.block(m.level, w, (y.panel*weights.rows+y.k)*panel, y.depth*panel)
-	cols := roundUp(min(panel, weights.cols-y.panel*panel), lanes)
 	w.sendFor(y)
 	for r, rows := 0, 0; r < y.rows; r += rows {
 		if rows = y.rows - r; rows >= 2*rowTile { // fewer are divided evenly
 			rows = rowTile
 		}
 		next, apart := w.tile.errands.take(m.level, rows, y.depth, b)
-		asm.Product(m.level, offset(y.tile, r*panel), panel, offset(x, r*stride+y.k-y.from), stride, b, y.depth, rows, cols, y.alpha(), next, apart)
+		asm.Product(m.level, offset(y.c, r*y.stride), y.stride, offset(x, r*stride+y.k-y.from), stride, b, y.depth, rows, roundUp(y.cols(), lanes), y.alpha(), next, apart)
 		if y.last() {
 			m.finish(y, r, rows)
 		}
 	}
 }
 
-// sendFor has fetched what the product after the one at hand needs: a block of a panel, and, if that is its last, the
+// sendFor has fetched what the product after the one at hand needs: a block of a panel, and, if that is its first, the
 // place of the result.
 func (w *multiplyScratch) sendFor(y *strip) {
 	weights, n, k := y.p.w, y.panel, y.k+y.deep
@@ -343,14 +341,18 @@ func (w *multiplyScratch) sendFor(y *strip) {
 		return
 	}
 	w.tile.errands.together(weights.stored((n*weights.rows+k)*panel, y.deep*panel))
-	if k+y.deep >= weights.rows {
+	if k == y.from {
 		w.tile.errands = append(w.tile.errands, errand{unsafe.Pointer(offset(y.p.y.row(y.row), n*panel)), y.rows, 4 * y.p.y.Stride})
 	}
 }
 
-// finish writes rows of a strip, from the row r of it on, to Y, with scale and bias.
+// finish applies scale and bias, if there are any, to rows of a strip, from the row r of it on, and brings them to Y
+// unless they are there.
 func (m *multiplier) finish(y *strip, r, rows int) {
 	p, col := y.p, y.panel*panel
+	if p.w.scale == nil && p.bias == nil && y.cols()%lanes == 0 {
+		return
+	}
 	scale, bias := &ones[0], &negativeZeros[0]
 	if p.w.scale != nil {
 		scale = &p.w.scale[col]
@@ -358,7 +360,7 @@ func (m *multiplier) finish(y *strip, r, rows int) {
 	if p.bias != nil {
 		bias = &p.bias[col]
 	}
-	asm.AffineRows(m.level, offset(p.y.row(y.row+r), col), p.y.Stride, offset(y.tile, r*panel), panel, rows, min(panel, p.w.cols-col), scale, bias)
+	asm.AffineRows(m.level, offset(p.y.row(y.row+r), col), p.y.Stride, offset(y.c, r*y.stride), y.stride, rows, y.cols(), scale, bias)
 }
 
 // ones and negativeZeros are what multiplication and addition leave every number alone with: -0 is,
