@@ -13,17 +13,17 @@ import (
 const (
 	// A block of a panel is 256 rows, 32 KiB, but less for fewer rows of X, to fetch the next in time.
 	blockDepth, blockDepthSome = 256, 128
-	// fewBytes is the size of a block that few rows are multiplied with, in some passes.
+	// fewBytes is the size of a block for so few rows of X that are more than one pass.
 	fewBytes = 8 << 10
 	// blockSize is the number of elements of X, 1 MiB, that stay in the cache while panels pass by.
 	blockSize = 252 << 10
-	// mostRows is the most rows of such a block.
+	// mostRows is the most rows of such a block of X.
 	mostRows = 32 * rowTile
 	// chunkDepth is the most columns of X in such a block, if it is a copy.
 	chunkDepth = 2048
 	// chunkPanels is the most panels of Y that wait for the next chunk.
 	chunkPanels = 64
-	// fewRows are read where they are, and W streams by; more are first copied together.
+	// fewRows are the most that W passes by as it is stored, at the speed of memory.
 	fewRows = 8
 	// aliasBytes is the distance at which rows compete for the same few places of the first-level cache.
 	aliasBytes = 4096
@@ -316,7 +316,7 @@ func (m *multiplier) multiplyFew(w *multiplyScratch, y *strip, x *float32, strid
 func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride int) {
 	weights := y.p.w
 	b := weights.block(m.level, w, (y.panel*weights.rows+y.k)*panel, y.depth*panel)
-	w.sendFor(y)
+	w.fetchAfter(y)
 	for r, rows := 0, 0; r < y.rows; r += rows {
 		if rows = y.rows - r; rows >= 2*rowTile { // fewer are divided evenly
 			rows = rowTile
@@ -329,9 +329,9 @@ func (m *multiplier) multiply(w *multiplyScratch, y *strip, x *float32, stride i
 	}
 }
 
-// sendFor has fetched what the product after the one at hand needs: a block of a panel, and, if that is its first, the
+// fetchAfter asks for what the product after the one at hand needs: a block of a panel, and, if that is its first, the
 // place of the result.
-func (w *multiplyScratch) sendFor(y *strip) {
+func (w *multiplyScratch) fetchAfter(y *strip) {
 	weights, n, k := y.p.w, y.panel, y.k+y.deep
 	if k >= y.to {
 		n, k = n+1, y.from
