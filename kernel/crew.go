@@ -49,7 +49,7 @@ func (c *crew) work(worker int) {
 }
 
 // tasksEach is how many tasks a worker should have, so that all finish together.
-const tasksEach = 8
+const tasksEach = 16
 
 // workersFor is the number of goroutines that an option Workers asks for.
 func workersFor(option int) int {
