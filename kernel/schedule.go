@@ -200,6 +200,7 @@ func (s *schedule) share(p *Plan) {
 			s.guarded(p, w)
 		}()
 	}
+	letGo(&all, all.Done)
 	s.guarded(p, p.workers[0])
 }
 
