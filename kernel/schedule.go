@@ -26,6 +26,7 @@ type schedule struct {
 	rows          int // most rows of a tile
 	whole         int // groups that are taken as a whole, which come first
 	skip          int // how many tasks more those have than there are of them
+	crew          crew
 	next          atomic.Int64
 	done          []atomic.Int32 // tasks finished, by group
 	left          []atomic.Int32 // tasks not finished, by tile that is split
@@ -126,7 +127,7 @@ func (p *Plan) prepare() {
 	}
 	s.partial.size(partial, p.workers[0].valuePitch)
 	slots := 0
-	s.whole, s.skip = 0, 0
+	s.whole = 0
 	switch {
 	case tiles == 1 || inCaches: // a worker packs for itself, if at all
 	case workers == 1:
@@ -137,16 +138,8 @@ func (p *Plan) prepare() {
 		}
 		slots = min(s.groups-s.whole, 2+workers/tiles)
 	}
-	if s.whole > 0 {
-		slots += workers // theirs come first
-		s.skip = p.tasksBefore(s.whole) - s.whole
-	}
+	s.skip = p.tasksBefore(s.whole) - s.whole
 	p.slots = extend(p.slots, slots, func() *slot { return &slot{schedule: s} })
-	for i, w := range p.workers {
-		if w.slot = nil; s.whole > 0 {
-			w.slot = p.slots[i]
-		}
-	}
 	p.eachStrided(func(d strides) {
 		for _, w := range p.workers {
 			w.far.size(d, shape, p.group)
@@ -154,13 +147,24 @@ func (p *Plan) prepare() {
 		}
 	})
 	for _, slot := range p.slots {
-		blocks := (keys + blockKeys - 1) / blockKeys
-		slot.size(blocks, shape.Dim, shape.ValueDim)
-		if cap(slot.states) < blocks {
-			slot.states = make([]atomic.Uint64, blocks)
-		}
-		slot.states = slot.states[:blocks]
+		slot.reserve(keys, shape)
 	}
+	if s.whole > 0 {
+		for _, w := range p.workers {
+			w.slot.schedule = s
+			w.slot.reserve(keys, shape)
+		}
+	}
+}
+
+// reserve makes room for so many keys.
+func (s *slot) reserve(keys int, shape Shape) {
+	blocks := (keys + blockKeys - 1) / blockKeys
+	s.size(blocks, shape.Dim, shape.ValueDim)
+	if cap(s.states) < blocks {
+		s.states = make([]atomic.Uint64, blocks)
+	}
+	s.states = s.states[:blocks]
 }
 
 // wholeBytes is the most memory of the packed keys and values of groups that are taken as a whole.
@@ -232,25 +236,10 @@ func (s *schedule) run(p *Plan) {
 		return
 	}
 	s.cause, s.once = nil, sync.Once{}
-	s.share(p)
+	s.crew.run(len(p.workers), len(p.workers), func(_, i int) { s.guarded(p, p.workers[i]) })
 	if s.failed.Load() {
 		panic(s.cause)
 	}
-}
-
-// share runs the workers on goroutines of their own, but for the caller's.
-func (s *schedule) share(p *Plan) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for _, w := range p.workers[1:] {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			s.guarded(p, w)
-		}()
-	}
-	letGo(&all, all.Done)
-	s.guarded(p, p.workers[0])
 }
 
 func (s *schedule) guarded(p *Plan, w *worker) {
@@ -300,16 +289,12 @@ func (s *schedule) do(p *Plan, w *worker, i, n int) bool {
 	case seq.cache != nil:
 		w.task.keys = seq.cache
 	case g < s.whole:
-		w.task.keys = w.slot
+		w.task.keys = &w.slot
 	case len(p.slots) > 0:
-		shared := p.slots
-		if s.whole > 0 {
-			shared = shared[len(p.workers):]
-		}
-		if !s.await(p, g, len(shared)) {
+		if !s.await(p, g) {
 			return false
 		}
-		w.task.keys = shared[(g-s.whole)%len(shared)]
+		w.task.keys = p.slots[(g-s.whole)%len(p.slots)]
 	}
 	if d, ok := p.strides(seq, kvHead); ok {
 		if number = n; number < d.tiles() {
@@ -363,8 +348,8 @@ func (w *worker) runSpan(t *tile, number, span int) {
 
 // await waits until all tasks of the group are done that used the slot of this one before, or reports false if a worker
 // has failed. A group without tasks stands for the one before it.
-func (s *schedule) await(p *Plan, group, slots int) bool {
-	for group -= slots; group >= s.whole; group -= slots {
+func (s *schedule) await(p *Plan, group int) bool {
+	for group -= len(p.slots); group >= s.whole; group -= len(p.slots) {
 		seq := &p.sequences[group/p.shape.KVHeads]
 		tasks := seq.tiles * seq.spans
 		for int(s.done[group].Load()) < tasks {

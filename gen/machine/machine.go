@@ -898,12 +898,17 @@ func (m *Machine) Word(name string) Word { return Word{name, m.GP64()} }
 // Arg loads a parameter: a pointer or an int.
 func (m *Machine) Arg(name string) Word {
 	w := m.Word(name)
-	c, err := m.fn.Signature.Params().Lookup(name).Resolve()
-	must(err)
 	m.explain("%s", name)
-	m.b.param(w.reg, c.Addr)
+	m.b.param(w.reg, m.param(name))
 	m.note = ""
 	return w
+}
+
+// param is where a parameter lies.
+func (m *Machine) param(name string) operand.Mem {
+	c, err := m.fn.Signature.Params().Lookup(name).Resolve()
+	must(err)
+	return c.Addr
 }
 
 // ArgFloats returns an argument that counts float32, in bytes.
@@ -916,10 +921,8 @@ func (m *Machine) ArgFloats(name string) Word {
 // ArgSplat loads a float32 parameter into every lane of one register.
 func (m *Machine) ArgSplat(name string) Value {
 	v := m.Native("%s", name)
-	c, err := m.fn.Signature.Params().Lookup(name).Resolve()
-	must(err)
 	m.explain("%s in all lanes", name)
-	m.b.splat(v.regs[0], c.Addr)
+	m.b.splat(v.regs[0], m.param(name))
 	m.note = ""
 	return v
 }
@@ -948,10 +951,8 @@ func (m *Machine) AddWord(d, s Word) { m.words("+=", d, s, m.b.addWord) }
 
 // AddArg adds an int parameter to d, on x86 straight from memory.
 func (m *Machine) AddArg(d Word, name string) {
-	c, err := m.fn.Signature.Params().Lookup(name).Resolve()
-	must(err)
 	m.explain("%s += %s", d.name, name)
-	m.b.addParam(d.reg, c.Addr)
+	m.b.addParam(d.reg, m.param(name))
 	m.note = ""
 }
 
