@@ -431,8 +431,8 @@ func checkCumulative(name string, cum []int, n, total int) error {
 }
 
 // Run computes attention of the prepared shape; see [Attention] for what it does to its arguments and
-// for errors. With one worker it does not allocate; with several it starts that many goroutines less
-// one, which are gone when it returns.
+// for errors. With one worker it does not allocate; with several it starts as many goroutines, which are
+// gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
 	s := p.shape
 	if s == (Shape{}) {
