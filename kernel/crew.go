@@ -8,11 +8,17 @@ import (
 
 // crew shares out independent tasks among goroutines, which are gone when it is done. Once it has
 // been as large as it needs to be it does not allocate.
+//
+// A task that calls a user's function may end its goroutine: by a panic, or by runtime.Goexit, which is what
+// t.Fatal does. No worker then begins another task, and when all have stopped, the caller's goroutine ends in the
+// same way.
 type crew struct {
-	task  func(worker, task int)
-	tasks int
-	next  atomic.Int64
-	all   sync.WaitGroup
+	task   func(worker, task int)
+	tasks  int
+	next   atomic.Int64
+	all    sync.WaitGroup
+	failed atomic.Bool // a task has ended its goroutine
+	cause  any         // the value of its panic; nil after Goexit
 	// helpers are the goroutines besides the caller's. A go statement allocates for a call with
 	// arguments, but not for a function value that is already there.
 	helpers []func()
@@ -21,7 +27,13 @@ type crew struct {
 
 // run calls task for every number below tasks, each on one of the workers 0 to workers-1.
 func (c *crew) run(workers, tasks int, task func(worker, task int)) {
-	workers = min(workers, tasks)
+	c.failed.Store(false)
+	if workers = min(workers, tasks); workers <= 1 {
+		for n := range tasks {
+			task(0, n)
+		}
+		return
+	}
 	for len(c.helpers) < workers-1 {
 		worker := len(c.helpers) + 1
 		c.helpers = append(c.helpers, func() {
@@ -32,31 +44,61 @@ func (c *crew) run(workers, tasks int, task func(worker, task int)) {
 	if c.done == nil {
 		c.done = c.all.Done
 	}
-	c.task, c.tasks = task, tasks
+	c.task, c.tasks, c.cause = task, tasks, nil
 	c.next.Store(0)
-	defer c.all.Wait()
+	defer c.finish()
 	for i := range workers - 1 {
 		c.all.Add(1)
 		go c.helpers[i]()
 	}
-	if workers > 1 {
-		// A processor keeps the newest goroutine for itself, and others take that one only after a nap (runqgrab in
-		// package runtime): helpers began 120 µs later in a virtual machine, and begin 40 µs later since the newest
-		// is one that has nothing to do.
-		c.all.Add(1)
-		go c.done()
-	}
+	// A processor keeps the newest goroutine for itself, and others take that one only after a nap (runqgrab in
+	// package runtime): helpers began 120 µs later in a virtual machine, and begin 40 µs later since the newest
+	// is one that has nothing to do.
+	c.all.Add(1)
+	go c.done()
 	c.work(0)
 }
 
+// work takes tasks until there are none, or until one ends its goroutine, this or another.
 func (c *crew) work(worker int) {
-	for {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		cause := recover() // nil while Goexit runs deferred functions
+		if c.failed.CompareAndSwap(false, true) {
+			c.cause = cause
+		}
+	}()
+	for !c.failed.Load() {
 		n := int(c.next.Add(1)) - 1
 		if n >= c.tasks {
-			return
+			break
 		}
 		c.task(worker, n)
 	}
+	returned = true
+}
+
+// finish waits for the helpers, and ends the caller's goroutine as a task has ended one. It is deferred: that
+// task may have been the caller's own.
+func (c *crew) finish() {
+	c.all.Wait()
+	c.task = nil // keep nothing of the caller's alive
+	if !c.failed.Load() {
+		return
+	}
+	if cause := c.cause; cause != nil {
+		c.cause = nil
+		panic(cause)
+	}
+	runtime.Goexit()
+}
+
+// stopped ends a worker that waits for another, which has failed: crew knows the cause already.
+func (c *crew) stopped() {
+	panic("quern: another worker has failed")
 }
 
 // tasksEach is how many tasks a worker should have, so that all finish together.

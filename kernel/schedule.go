@@ -1,9 +1,7 @@
 package kernel
 
 import (
-	"errors"
 	"runtime"
-	"sync"
 	"sync/atomic"
 )
 
@@ -27,14 +25,12 @@ type schedule struct {
 	whole         int // groups that are taken as a whole, which come first
 	skip          int // how many tasks more those have than there are of them
 	crew          crew
+	task          func(_, worker int) // all that one worker does
 	next          atomic.Int64
 	done          []atomic.Int32 // tasks finished, by group
 	left          []atomic.Int32 // tasks not finished, by tile that is split
 	partial       state          // of the tasks of tiles that are split
 	epoch, last   uint64         // numbers of this run's groups among those of all runs: [epoch, last)
-	failed        atomic.Bool
-	once          sync.Once
-	cause         any
 }
 
 // slot holds the keys of a group, packed block by block when a tile first needs them: the memory they
@@ -55,8 +51,8 @@ func (s *slot) block(w *worker, t *tile, b int) (*packed, int) {
 		case state > busy:
 			return &s.packed, b
 		case state == busy:
-			if s.schedule.failed.Load() {
-				panic(errStopped)
+			if s.schedule.crew.failed.Load() {
+				s.schedule.crew.stopped()
 			}
 			runtime.Gosched()
 		case s.states[b].CompareAndSwap(state, busy):
@@ -70,12 +66,12 @@ func (s *slot) block(w *worker, t *tile, b int) (*packed, int) {
 	}
 }
 
-// errStopped ends a worker that waits for another which has panicked.
-var errStopped = errors.New("quern: another worker has failed")
-
 // prepare sizes the schedule, workers and slots of a plan.
 func (p *Plan) prepare() {
 	s, shape := &p.schedule, p.shape
+	if s.task == nil {
+		s.task = func(_, worker int) { s.work(p, p.workers[worker]) }
+	}
 	rows, keys, work := 0, 0, 0.
 	inCaches := false
 	for _, q := range p.sequences {
@@ -215,11 +211,9 @@ func extend[T any](s []*T, n int, make func() *T) []*T {
 	return s[:n]
 }
 
-// run does all tasks and returns when they are done. A panic in a worker, which only a user's
-// function can cause, reaches the caller after all workers have stopped.
+// run does all tasks and returns when they are done.
 func (s *schedule) run(p *Plan) {
 	s.next.Store(0)
-	s.failed.Store(false)
 	s.epoch, s.last = s.last, s.last+uint64(s.groups)
 	for g := range s.done {
 		s.done[g].Store(0)
@@ -231,32 +225,14 @@ func (s *schedule) run(p *Plan) {
 			}
 		}
 	}
-	if len(p.workers) == 1 {
-		s.work(p, p.workers[0])
-		return
-	}
-	s.cause, s.once = nil, sync.Once{}
-	s.crew.run(len(p.workers), len(p.workers), func(_, i int) { s.guarded(p, p.workers[i]) })
-	if s.failed.Load() {
-		panic(s.cause)
-	}
-}
-
-func (s *schedule) guarded(p *Plan, w *worker) {
-	defer func() {
-		if cause := recover(); cause != nil && cause != errStopped {
-			s.once.Do(func() { s.cause = cause })
-			s.failed.Store(true)
-		}
-	}()
-	s.work(p, w)
+	s.crew.run(len(p.workers), len(p.workers), s.task)
 }
 
 // work takes tasks, or groups of them, until there are none.
 func (s *schedule) work(p *Plan, w *worker) {
 	defer w.errands.forget()
 	i := 0 // the sequence of the task: numbers only grow
-	for !s.failed.Load() {
+	for !s.crew.failed.Load() {
 		n := int(s.next.Add(1)) - 1
 		task, end := n+s.skip, n+s.skip+1
 		if n < s.whole {
@@ -265,7 +241,7 @@ func (s *schedule) work(p *Plan, w *worker) {
 		if n >= s.tasks-s.skip {
 			return
 		}
-		for ; task < end && !s.failed.Load(); task++ {
+		for ; task < end && !s.crew.failed.Load(); task++ {
 			for i+1 < len(p.sequences) && task >= p.sequences[i+1].first {
 				i++
 			}
@@ -353,7 +329,7 @@ func (s *schedule) await(p *Plan, group int) bool {
 		seq := &p.sequences[group/p.shape.KVHeads]
 		tasks := seq.tiles * seq.spans
 		for int(s.done[group].Load()) < tasks {
-			if s.failed.Load() {
+			if s.crew.failed.Load() {
 				return false
 			}
 			runtime.Gosched()
