@@ -31,8 +31,8 @@ func (c *Cache) Append(k, v Tensor) error {
 	if err := v.check("v", [4]int{1, config.KVHeads, n, config.ValueDim}); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock.write()
+	defer c.lock.unwrite()
 	if c.closed {
 		return argument(ErrOption, "Cache", "was freed")
 	}

@@ -37,12 +37,14 @@ var attenders = sync.Pool{New: func() any { return new(Attender) }}
 type Attender struct {
 	plan   Plan
 	locked []*Cache // each once, in the order of locking
+	// functions says that user's functions run while they are locked.
+	functions bool
 }
 
 // Attend does what the function [Attend] does.
 func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	defer a.forget()
-	if err := a.lock(caches); err != nil {
+	if err := a.lock(caches, opts.ScoreFunc != nil || callsFunctions(opts.Mask)); err != nil {
 		return err
 	}
 	if len(caches) == 0 { // then there are no queries either
@@ -95,15 +97,16 @@ func checkCaches(name string, caches []*Cache) error {
 
 // lock keeps all caches from changing. Everybody locks in the same order, and each cache once, because a
 // second reader waits for a writer that waits for the first.
-func (a *Attender) lock(caches []*Cache) error {
+func (a *Attender) lock(caches []*Cache, functions bool) error {
 	if err := checkCaches("caches", caches); err != nil {
 		return err
 	}
 	order := append(a.locked[:0], caches...)
 	slices.SortFunc(order, func(x, y *Cache) int { return cmp.Compare(x.id, y.id) })
 	a.locked = slices.Compact(order)
+	a.functions = functions
 	for _, c := range a.locked {
-		c.mu.RLock()
+		c.lock.read(functions)
 	}
 	return nil
 }
@@ -111,7 +114,7 @@ func (a *Attender) lock(caches []*Cache) error {
 // forget unlocks, and keeps nothing of the caller's alive.
 func (a *Attender) forget() {
 	for _, c := range a.locked {
-		c.mu.RUnlock()
+		c.lock.unread(a.functions)
 	}
 	clear(a.locked[:cap(a.locked)])
 	a.locked = a.locked[:0]

@@ -1,9 +1,6 @@
 package kernel
 
-import (
-	"slices"
-	"sync"
-)
+import "slices"
 
 // Cache holds the keys and values of one sequence, for all its key/value heads, in the order and
 // format in which attention reads them: for queries that come later, as in generating text.
@@ -16,12 +13,16 @@ import (
 // time, and a call that changes it waits for them and keeps others waiting. Caches that share pages do
 // not wait for each other.
 //
+// A [ScoreFunc] or [MaskFunc] runs while Attend reads the caches. It may read them too, by Len, Bytes, Fork or another
+// Attend. It must not change one of them: Append, Truncate, Reset and Free wait until the Attend is done that
+// called it, for ever.
+//
 // [NewCache] or [Pool.NewCache] makes it; the zero Cache is empty and stays so.
 type Cache struct {
 	pool *Pool
-	id   uint64 // readers lock caches in this order
+	id   uint64 // callers that hold several locks take them in this order
 
-	mu     sync.RWMutex
+	lock   lock
 	closed bool
 	len    int     // position behind the last key
 	packed int     // panels that begin before this position are dimension-major; a multiple of 32
@@ -53,15 +54,15 @@ func (c *Cache) Pool() *Pool { return c.pool }
 // Len returns the position behind the last key: the number of keys, those included that a window has
 // left behind.
 func (c *Cache) Len() int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.lock.read(false)
+	defer c.lock.unread(false)
 	return c.len
 }
 
 // Bytes returns the memory of the pages that c holds, in bytes, those included that it shares.
 func (c *Cache) Bytes() int64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.lock.read(false)
+	defer c.lock.unread(false)
 	if len(c.pages) == 0 {
 		return 0
 	}
@@ -75,8 +76,8 @@ func (c *Cache) Fork() *Cache {
 		return new(Cache)
 	}
 	f := c.pool.NewCache()
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.lock.read(false)
+	defer c.lock.unread(false)
 	f.len, f.packed, f.first = c.len, c.packed, c.first
 	f.pages = slices.Clone(c.pages)
 	c.pool.mu.Lock()
@@ -92,8 +93,8 @@ func (c *Cache) Fork() *Cache {
 // at position n sees are still there: as far back as the keys appended last is always possible. Otherwise
 // the error is an [*ArgumentError], and nothing has changed.
 func (c *Cache) Truncate(n int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock.write()
+	defer c.lock.unwrite()
 	if n < 0 || n > c.len {
 		return argument(ErrOption, "n", "is %d, want 0 to the %d keys of the cache", n, c.len)
 	}
@@ -128,16 +129,16 @@ func (c *Cache) drop(from, to int) {
 
 // Reset forgets all keys and gives back all pages to the pool. The next key has position 0.
 func (c *Cache) Reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock.write()
+	defer c.lock.unwrite()
 	c.truncate(0)
 }
 
 // Free is Reset for good: keys can no longer be appended, and [Attend] refuses the cache. It may be called
 // again. A cache that is not freed keeps its pages from the pool's other caches for ever.
 func (c *Cache) Free() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock.write()
+	defer c.lock.unwrite()
 	c.truncate(0)
 	c.closed = true
 }

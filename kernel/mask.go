@@ -1,5 +1,7 @@
 package kernel
 
+import "slices"
+
 // Mask says which keys a query may see. Its values are small and are not changed by their use; a nil
 // Mask shows everything.
 //
@@ -15,6 +17,21 @@ package kernel
 type Mask interface {
 	// compile binds the mask to a sequence. It reports misuse as an *ArgumentError.
 	compile(*sequence) (visibility, error)
+}
+
+// callsFunctions reports whether compiling a mask calls a function of the user's.
+func callsFunctions(mask Mask) bool {
+	switch m := mask.(type) {
+	case nil, Causal, Window, Prefix, SparseStrided, SparseFixed, BoolMask, BitMatrix, BlockMap:
+		return false
+	case And:
+		return slices.ContainsFunc(m, callsFunctions)
+	case Or:
+		return slices.ContainsFunc(m, callsFunctions)
+	case PerHead:
+		return slices.ContainsFunc(m, callsFunctions)
+	}
+	return true
 }
 
 // Alignment says where among the keys the queries stand: query i at key i + offset.
