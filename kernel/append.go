@@ -19,7 +19,12 @@ import (
 // Errors are of type [*ArgumentError], or of kind [ErrPool] if the pool has not enough pages; nothing has
 // changed then. It allocates nothing but pages, now and then. k and v may share memory, and are not needed
 // when it returns. Rotary positions, if there are any, are applied before: see [Rotary.Apply].
-func (c *Cache) Append(k, v Tensor) error {
+func (c *Cache) Append(k, v Tensor) error { return in("Cache.Append", c.append(k, v)) }
+
+func (c *Cache) append(k, v Tensor) error {
+	if err := notNil(c, "Cache"); err != nil {
+		return err
+	}
 	if !c.made() {
 		return argument(ErrOption, "Cache", "was not made by NewCache")
 	}

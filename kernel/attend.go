@@ -27,14 +27,17 @@ import (
 func Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	a := attenders.Get().(*Attender)
 	defer attenders.Put(a)
-	return a.Attend(out, q, caches, opts)
+	return in("Attend", a.attend(out, q, caches, opts))
 }
 
 var attenders = sync.Pool{New: func() any { return new(Attender) }}
 
 // Attender keeps the memory of [Attend] from call to call. With one worker, or fewer tasks than two, a call
-// allocates nothing unless it needs more than all before. The zero value is ready. It serves one caller at a time.
+// allocates nothing unless it needs more than all before. The zero value is ready. It serves one caller at a time, and a
+// second one gets an error of kind [ErrInUse].
 type Attender struct {
+	inUse guard
+
 	plan   Plan
 	locked []*Cache // each once, in the order of locking
 	// functions says that user's functions run while they are locked.
@@ -43,6 +46,22 @@ type Attender struct {
 
 // Attend does what the function [Attend] does.
 func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
+	return in("Attender.Attend", a.exclusively(func() error { return a.attend(out, q, caches, opts) }))
+}
+
+// exclusively calls f unless another call is using a.
+func (a *Attender) exclusively(f func() error) error {
+	if err := notNil(a, "Attender"); err != nil {
+		return err
+	}
+	if err := a.inUse.enter("Attender"); err != nil {
+		return err
+	}
+	defer a.inUse.leave()
+	return f()
+}
+
+func (a *Attender) attend(out, q Tensor, caches []*Cache, opts Options) error {
 	defer a.forget()
 	if err := a.lock(caches, opts.ScoreFunc != nil || callsFunctions(opts.Mask)); err != nil {
 		return err
@@ -62,6 +81,9 @@ func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 	if opts.Ragged.CumQueries != nil {
 		shape.Batch = 1
 	}
+	if !shape.grouped() {
+		return argument(ErrShape, "q", "has %d heads, want a multiple of the %d of the caches", shape.Heads, shape.KVHeads)
+	}
 	for _, c := range caches {
 		shape.Keys = max(shape.Keys, c.len)
 	}
@@ -69,6 +91,9 @@ func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
 		return err
 	}
 	if err := out.checkResult(&q, [4]int{shape.Batch, shape.Heads, shape.Queries, shape.ValueDim}); err != nil {
+		return err
+	}
+	if err := shape.checkRoom("q"); err != nil {
 		return err
 	}
 	p := &a.plan

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/bits"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -134,8 +135,13 @@ type batchSize struct{ sequences, queries, keys int }
 //
 // The method is FlashAttention (Dao et al., 2022; Dao, 2023) with the online softmax in base 2.
 func Attention(out, q, k, v Tensor, opts Options) error {
-	shape, t := ShapeOf(q, k, v), tensors{out, q, k, v}
-	if err := shape.check(); err != nil {
+	t := tensors{out, q, k, v}
+	return in("Attention", t.attend(opts))
+}
+
+func (t *tensors) attend(opts Options) error {
+	shape, err := t.shape()
+	if err != nil {
 		return err
 	}
 	if err := t.check(shape); err != nil { // before memory is sized for them
@@ -144,10 +150,10 @@ func Attention(out, q, k, v Tensor, opts Options) error {
 	p := plans.Get().(*Plan)
 	defer plans.Put(p)
 	defer p.release()
-	if err := p.Reset(shape, opts); err != nil {
+	if err := p.reset(shape, opts, nil); err != nil {
 		return err
 	}
-	return p.run(t)
+	return p.run(*t)
 }
 
 // release keeps nothing of the caller's alive.
@@ -162,8 +168,12 @@ func (p *Plan) release() {
 var plans = sync.Pool{New: func() any { return new(Plan) }}
 
 // Plan is a prepared attention: shape and options are validated, memory is there. It serves one
-// caller at a time; [Plan.Clone] makes another for another goroutine. The zero Plan is one to be Reset.
+// caller at a time, and a second one gets an error of kind [ErrInUse]; [Plan.Clone] makes another plan for another
+// goroutine. The zero Plan is one to be Reset.
 type Plan struct {
+	inUse   guard // by Run, RunState or Reset
+	settled guard // changed by Reset, read by Clone
+
 	shape Shape
 	opts  Options
 	level isa.Level
@@ -185,16 +195,25 @@ type Plan struct {
 // runs need: O(S·Dim), never O(S²), but for masks that are tables of bits.
 func NewAttention(shape Shape, opts Options) (*Plan, error) {
 	p := new(Plan)
-	if err := p.Reset(shape, opts); err != nil {
-		return nil, err
+	if err := p.reset(shape, opts, nil); err != nil {
+		return nil, in("NewAttention", err)
 	}
 	return p, nil
 }
 
 // Clone returns a plan for the same shape and options with memory of its own. The outputs LSE and Scores
-// are the same memory: give the clone another with Reset if both are to run at once.
+// are the same memory: give the clone another with Reset if both are to run at once. It may be called while p runs. It
+// panics if p is nil or being Reset.
 func (p *Plan) Clone() *Plan {
-	c := &Plan{shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor, sequences: slices.Clone(p.sequences), changes: p.changes, sinks: slices.Clone(p.sinks)}
+	mustNotNil(p, "Plan", "Clone")
+	if err := p.settled.read("Plan"); err != nil {
+		panic(in("Plan.Clone", err).Error())
+	}
+	defer p.settled.unread()
+	c := &Plan{
+		shape: p.shape, opts: p.opts, level: p.level, group: p.group, factor: p.factor,
+		sequences: slices.Clone(p.sequences), changes: p.changes, sinks: slices.Clone(p.sinks),
+	}
 	c.changes.slopes = slices.Clone(p.changes.slopes)
 	c.changes.bind(&c.opts)
 	if p.shape != (Shape{}) {
@@ -237,15 +256,28 @@ func (shape Shape) check() error {
 			return argument(ErrShape, size.name, "is %d, want 0 to %d", size.n, maxSize)
 		}
 	}
-	if shape.KVHeads == 0 && shape.Heads > 0 || shape.KVHeads > 0 && shape.Heads%shape.KVHeads != 0 {
+	if !shape.grouped() {
 		return argument(ErrShape, "Shape.Heads", "is %d, want a multiple of the %d key/value heads", shape.Heads, shape.KVHeads)
 	}
 	if shape.Dim == 0 {
 		return argument(ErrShape, "Shape.Dim", "is 0, want at least 1")
 	}
+	return shape.checkRoom("Shape")
+}
+
+// grouped reports that each key/value head has the same number of query heads.
+func (shape Shape) grouped() bool {
+	if shape.KVHeads == 0 {
+		return shape.Heads == 0
+	}
+	return shape.Heads%shape.KVHeads == 0
+}
+
+// checkRoom reports a shape that takes more than any memory, of which sizes were checked, as the fault of an argument.
+func (shape Shape) checkRoom(name string) error {
 	widest := roundUp(max(shape.Dim, shape.ValueDim), panel)
 	if !fits(shape.Batch, shape.Heads, shape.Queries, widest) || !fits(shape.Batch, shape.KVHeads, roundUp(shape.Keys, blockKeys), widest) || !fits(2*blockKeys, widest) {
-		return argument(ErrShape, "Shape", "%+v takes tensors or scratch of more than %d numbers", shape, maxNumbers)
+		return argument(ErrShape, name, "%+v takes tensors or scratch of more than %d numbers", shape, maxNumbers)
 	}
 	return nil
 }
@@ -253,9 +285,29 @@ func (shape Shape) check() error {
 // Reset prepares p for another shape or other options. It allocates only where more memory is
 // needed than before, and for masks that are tables. Errors are of type [*ArgumentError]; after one p
 // must be Reset before it is Run.
-func (p *Plan) Reset(shape Shape, opts Options) error { return p.reset(shape, opts, nil) }
+func (p *Plan) Reset(shape Shape, opts Options) error {
+	return in("Plan.Reset", p.exclusively(func() error {
+		if err := p.settled.enter("Plan"); err != nil {
+			return err
+		}
+		defer p.settled.leave()
+		return p.reset(shape, opts, nil)
+	}))
+}
 
-// reset is Reset for keys that are in caches, one a sequence, or nil if they are in tensors.
+// exclusively calls f unless another call is using p.
+func (p *Plan) exclusively(f func() error) error {
+	if err := notNil(p, "Plan"); err != nil {
+		return err
+	}
+	if err := p.inUse.enter("Plan"); err != nil {
+		return err
+	}
+	defer p.inUse.leave()
+	return f()
+}
+
+// reset is Reset for a plan that nobody else uses. Keys are in caches, one a sequence, or in tensors if that is nil.
 func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 	p.shape = Shape{}
 	if err := shape.check(); err != nil {
@@ -303,7 +355,7 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 			return argument(ErrOption, "Options.Ragged", "has both cumulative lengths and KeyStart or KeyCount")
 		}
 		if shape.Batch != 1 {
-			return argument(ErrShape, "Shape.Batch", "is %d, want 1 with cumulative lengths", shape.Batch)
+			return argument(ErrShape, "Options.Ragged.CumQueries", "is for tensors whose batch is 1, it is %d", shape.Batch)
 		}
 		if r.CumQueries == nil {
 			return argument(ErrOption, "Options.Ragged.CumQueries", "is nil, but CumKeys is not")
@@ -341,7 +393,7 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	for i := range p.sequences {
 		s := &p.sequences[i]
 		s.of = of
-		if err = s.compile(p.opts.Mask); err != nil {
+		if err = s.see(p.opts.Mask); err != nil {
 			return err
 		}
 		if s.cache != nil {
@@ -353,18 +405,26 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	return p.bindScores()
 }
 
-// compile binds a mask to the sequence.
-func (s *sequence) compile(mask Mask) (err error) {
-	causal, ok := mask.(Causal)
-	switch {
-	case mask == nil:
-	case ok && s.cache != nil:
+// see binds a mask to the sequence.
+func (s *sequence) see(mask Mask) (err error) {
+	if causal, ok := mask.(Causal); ok && s.cache != nil { // the usual case, which is not to allocate
 		s.band, err = causal.band(s)
 		s.visible = &s.band
-	default:
-		s.visible, err = mask.compile(s)
+		return err
 	}
+	s.visible, err = s.compile(mask)
 	return err
+}
+
+// compile is what a mask shows of the sequence: everything if it is nil.
+func (s *sequence) compile(mask Mask) (visibility, error) {
+	if mask == nil {
+		return everything{}, nil
+	}
+	if v := reflect.ValueOf(mask); v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, argument(ErrOption, "Options.Mask", "has a nil %T", mask)
+	}
+	return mask.compile(s)
 }
 
 func (p *Plan) layOutPadded(shape Shape) error {
@@ -434,15 +494,16 @@ func checkCumulative(name string, cum []int, n, total int) error {
 // for errors. With one worker it does not allocate; with several it starts as many goroutines, which are
 // gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
-	s := p.shape
-	if s == (Shape{}) {
-		return argument(ErrOption, "Plan", "is not prepared")
-	}
-	t := tensors{out, q, k, v}
-	if err := t.check(s); err != nil {
-		return err
-	}
-	return p.run(t)
+	return in("Plan.Run", p.exclusively(func() error {
+		if p.shape == (Shape{}) {
+			return argument(ErrOption, "Plan", "is not prepared")
+		}
+		t := tensors{out, q, k, v}
+		if err := t.check(p.shape); err != nil {
+			return err
+		}
+		return p.run(t)
+	}))
 }
 
 // run computes tensors that are checked.
@@ -461,6 +522,21 @@ func (p *Plan) run(t tensors) error {
 
 // tensors are those of one call.
 type tensors struct{ out, q, k, v Tensor }
+
+// shape is what the inputs are of. It reports those that have none together.
+func (t *tensors) shape() (Shape, error) {
+	s := ShapeOf(t.q, t.k, t.v)
+	if !s.grouped() {
+		return s, argument(ErrShape, "q", "has %d heads, want a multiple of the %d of k", s.Heads, s.KVHeads)
+	}
+	if s.Dim == 0 {
+		return s, argument(ErrShape, "q", "has heads of width 0, want at least 1")
+	}
+	if err := t.checkInputs(s); err != nil {
+		return s, err
+	}
+	return s, s.checkRoom("q, k, v")
+}
 
 // check reports what makes the tensors unusable for a shape.
 func (t *tensors) check(s Shape) error {

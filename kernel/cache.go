@@ -35,13 +35,14 @@ type Cache struct {
 func NewCache(config CacheConfig) (*Cache, error) {
 	p, err := NewPool(config)
 	if err != nil {
-		return nil, err
+		return nil, in("NewCache", err)
 	}
 	return p.NewCache(), nil
 }
 
 // NewCache returns an empty cache whose pages come from p.
 func (p *Pool) NewCache() *Cache {
+	mustNotNil(p, "Pool", "NewCache")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.caches++
@@ -49,11 +50,15 @@ func (p *Pool) NewCache() *Cache {
 }
 
 // Pool returns the pool that c takes its pages from.
-func (c *Cache) Pool() *Pool { return c.pool }
+func (c *Cache) Pool() *Pool {
+	mustNotNil(c, "Cache", "Pool")
+	return c.pool
+}
 
 // Len returns the position behind the last key: the number of keys, those included that a window has
 // left behind.
 func (c *Cache) Len() int {
+	mustNotNil(c, "Cache", "Len")
 	c.lock.read(false)
 	defer c.lock.unread(false)
 	return c.len
@@ -61,6 +66,7 @@ func (c *Cache) Len() int {
 
 // Bytes returns the memory of the pages that c holds, in bytes, those included that it shares.
 func (c *Cache) Bytes() int64 {
+	mustNotNil(c, "Cache", "Bytes")
 	c.lock.read(false)
 	defer c.lock.unread(false)
 	if len(c.pages) == 0 {
@@ -72,6 +78,7 @@ func (c *Cache) Bytes() int64 {
 // Fork returns a cache with the same keys, which shares all pages with c until one of them writes: only the last
 // page is ever copied. The two are alike from there on, whichever is freed first. A fork of a freed cache is empty.
 func (c *Cache) Fork() *Cache {
+	mustNotNil(c, "Cache", "Fork")
 	if c.pool == nil {
 		return new(Cache)
 	}
@@ -92,7 +99,12 @@ func (c *Cache) Fork() *Cache {
 // that it no longer needs. n must be 0 to Len. With a window, n must be 0 or such that the keys which a query
 // at position n sees are still there: as far back as the keys appended last is always possible. Otherwise
 // the error is an [*ArgumentError], and nothing has changed.
-func (c *Cache) Truncate(n int) error {
+func (c *Cache) Truncate(n int) error { return in("Cache.Truncate", c.checkedTruncate(n)) }
+
+func (c *Cache) checkedTruncate(n int) error {
+	if err := notNil(c, "Cache"); err != nil {
+		return err
+	}
 	c.lock.write()
 	defer c.lock.unwrite()
 	if n < 0 || n > c.len {
@@ -129,6 +141,7 @@ func (c *Cache) drop(from, to int) {
 
 // Reset forgets all keys and gives back all pages to the pool. The next key has position 0.
 func (c *Cache) Reset() {
+	mustNotNil(c, "Cache", "Reset")
 	c.lock.write()
 	defer c.lock.unwrite()
 	c.truncate(0)
@@ -137,6 +150,7 @@ func (c *Cache) Reset() {
 // Free is Reset for good: keys can no longer be appended, and [Attend] refuses the cache. It may be called
 // again. A cache that is not freed keeps its pages from the pool's other caches for ever.
 func (c *Cache) Free() {
+	mustNotNil(c, "Cache", "Free")
 	c.lock.write()
 	defer c.lock.unwrite()
 	c.truncate(0)

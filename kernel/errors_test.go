@@ -68,13 +68,13 @@ func TestArgumentErrors(t *testing.T) {
 		{"out of another batch", func(c *call, _ []float32) { c.out.Shape[0] = 1 }, "out", kernel.ErrShape, []string{"[1 4 3 6]", "[2 4 3 6]"}},
 		{"out of fewer queries", func(c *call, _ []float32) { c.out.Shape[2] = 2 }, "out", kernel.ErrShape, []string{"[2 4 2 6]", "[2 4 3 6]"}},
 		{"out of another width", func(c *call, _ []float32) { c.out.Shape[3] = 5 }, "out", kernel.ErrShape, []string{"[2 4 3 5]", "[2 4 3 6]"}},
-		{"heads not a multiple", func(c *call, _ []float32) { c.q.Shape[1] = 3 }, "Shape.Heads", kernel.ErrShape, []string{"3", "2"}},
-		{"no key/value heads", func(c *call, _ []float32) { c.k.Shape[1], c.v.Shape[1] = 0, 0 }, "Shape.Heads", kernel.ErrShape, []string{"4", "0"}},
-		{"no width", func(c *call, _ []float32) { c.q.Shape[3], c.k.Shape[3] = 0, 0 }, "Shape.Dim", kernel.ErrShape, []string{"0", "1"}},
-		{"negative queries", func(c *call, _ []float32) { c.q.Shape[2] = -1 }, "Shape.Queries", kernel.ErrShape, []string{"-1", "0"}},
-		{"negative keys", func(c *call, _ []float32) { c.k.Shape[2] = -5 }, "Shape.Keys", kernel.ErrShape, []string{"-5", "0"}},
-		{"huge batch", func(c *call, _ []float32) { c.q.Shape[0] = huge }, "Shape.Batch", kernel.ErrShape, []string{fmt.Sprint(huge), fmt.Sprint(1 << 28)}},
-		{"huge width of v", func(c *call, _ []float32) { c.v.Shape[3] = huge }, "Shape.ValueDim", kernel.ErrShape, []string{fmt.Sprint(huge), fmt.Sprint(1 << 28)}},
+		{"heads not a multiple", func(c *call, _ []float32) { c.q.Shape[1] = 3 }, "q", kernel.ErrShape, []string{"3", "2"}},
+		{"no key/value heads", func(c *call, _ []float32) { c.k.Shape[1], c.v.Shape[1] = 0, 0 }, "q", kernel.ErrShape, []string{"4", "0"}},
+		{"no width", func(c *call, _ []float32) { c.q.Shape[3], c.k.Shape[3] = 0, 0 }, "q", kernel.ErrShape, []string{"0", "1"}},
+		{"negative queries", func(c *call, _ []float32) { c.q.Shape[2] = -1 }, "q", kernel.ErrShape, []string{"-1", "0"}},
+		{"negative keys", func(c *call, _ []float32) { c.k.Shape[2] = -5 }, "k", kernel.ErrShape, []string{"-5", "0"}},
+		{"huge batch", func(c *call, _ []float32) { c.q.Shape[0] = huge }, "q", kernel.ErrShape, []string{fmt.Sprint(huge), fmt.Sprint(1 << 28)}},
+		{"huge width of v", func(c *call, _ []float32) { c.v.Shape[3] = huge }, "v", kernel.ErrShape, []string{fmt.Sprint(huge), fmt.Sprint(1 << 28)}},
 		{"LSE too short", func(c *call, _ []float32) { c.opts.LSE = c.opts.LSE[1:] }, "Options.LSE", kernel.ErrShape, []string{"23", "2·4·3"}},
 		{"LSE empty", func(c *call, _ []float32) { c.opts.LSE = []float32{} }, "Options.LSE", kernel.ErrShape, []string{"0", "2·4·3"}},
 
@@ -126,7 +126,7 @@ func TestArgumentErrors(t *testing.T) {
 			packed(c, []int{0, 3}, nil)
 			c.opts.Ragged.KeyCount = []int{3}
 		}, "Options.Ragged", kernel.ErrOption, nil},
-		{"packed batch", func(c *call, _ []float32) { c.opts.Ragged.CumQueries = []int{0, 3} }, "Shape.Batch", kernel.ErrShape, []string{"2", "1"}},
+		{"packed batch", func(c *call, _ []float32) { c.opts.Ragged.CumQueries = []int{0, 3} }, "Options.Ragged.CumQueries", kernel.ErrShape, []string{"2", "1"}},
 		{"packed keys only", func(c *call, _ []float32) { packed(c, nil, []int{0, 5}) }, "Options.Ragged.CumQueries", kernel.ErrOption, []string{"nil"}},
 		{"packed without a length", func(c *call, _ []float32) { packed(c, []int{}, []int{}) }, "Options.Ragged.CumQueries", kernel.ErrShape, []string{"0", "1"}},
 		{"packed start", func(c *call, _ []float32) { packed(c, []int{1, 3}, []int{0, 5}) }, "Options.Ragged.CumQueries", kernel.ErrOption, []string{"1", "3"}},
@@ -145,7 +145,7 @@ func TestArgumentErrors(t *testing.T) {
 			require.ErrorAs(t, err, &wrong)
 			require.ErrorIs(t, err, c.kind)
 			require.Equal(t, c.argument, wrong.Argument, "%v", err)
-			require.Contains(t, err.Error(), "quern: "+c.argument+": ")
+			require.Contains(t, err.Error(), "quern: Attention: "+c.argument+": ")
 			for _, part := range c.message {
 				require.Contains(t, wrong.Detail, part)
 			}

@@ -195,7 +195,7 @@ func ExampleArgumentError() {
 	fmt.Println(err)
 	// Output:
 	// true k true
-	// quern: k: shape does not match: is [1 1 2 3] (batch, heads, sequence, dim), want [1 1 2 4]
+	// quern: Attention: k: shape does not match: is [1 1 2 3] (batch, heads, sequence, dim), want [1 1 2 4]
 }
 
 func ExampleDot() {
@@ -271,11 +271,32 @@ func ExampleErrShape() {
 		}
 	}
 	// Output:
-	// quern: out: shape does not match: is [1 1 2 1] (batch, heads, sequence, dim), want [1 1 3 1]
-	// quern: k: strides are not usable: stride 2 is -1, want 0 or more
-	// quern: Options.Workers: option is not valid: is -1, want 0 or more
-	// quern: out: memory overlaps: shares memory with k
-	// quern: out: elements have the wrong type: is float16, want float32
+	// quern: Attention: out: shape does not match: is [1 1 2 1] (batch, heads, sequence, dim), want [1 1 3 1]
+	// quern: Attention: k: strides are not usable: stride 2 is -1, want 0 or more
+	// quern: Attention: Options.Workers: option is not valid: is -1, want 0 or more
+	// quern: Attention: out: memory overlaps: shares memory with k
+	// quern: Attention: out: elements have the wrong type: is float16, want float32
+}
+
+func ExampleErrInUse() {
+	x := kernel.BHSD([]float32{1, 0, 0, 1}, 1, 1, 2, 2)
+	out := kernel.BHSD(make([]float32, 4), 1, 1, 2, 2)
+	var plan kernel.Plan
+	err := plan.Reset(kernel.ShapeOf(x, x, x), kernel.Options{
+		Workers: 1,
+		ScoreFunc: func(_, _, query, _ int, _ []float32) { // while the plan runs
+			err := plan.Run(out, x, x, x)
+			fmt.Println(query, errors.Is(err, kernel.ErrInUse))
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(plan.Run(out, x, x, x))
+	// Output:
+	// 0 true
+	// 1 true
+	// <nil>
 }
 
 // Keys and values in half the memory: queries and the output stay float32.

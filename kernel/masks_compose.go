@@ -33,12 +33,8 @@ func (m PerHead) compile(s *sequence) (visibility, error) {
 func compileAll(masks []Mask, s *sequence) ([]visibility, error) {
 	v := make([]visibility, len(masks))
 	for i, m := range masks {
-		v[i] = everything{}
-		if m == nil {
-			continue
-		}
 		var err error
-		if v[i], err = m.compile(s); err != nil {
+		if v[i], err = s.compile(m); err != nil {
 			return nil, err
 		}
 	}

@@ -50,8 +50,22 @@ type MatMulOptions struct {
 // The blocking is that of Goto and van de Geijn, "Anatomy of high-performance matrix
 // multiplication" (2008).
 func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
-	if w == nil {
-		return argument(ErrShape, "w", "is nil")
+	if err := checkProduct(&y, &x, w, &opts); err != nil {
+		return in("MatMul", err)
+	}
+	m := multipliers.Get().(*multiplier)
+	m.begin(x, workersFor(opts.Workers))
+	m.add(y, w, opts.Bias)
+	m.run()
+	m.begin(Matrix{}, 0) // keep nothing of the caller's alive
+	multipliers.Put(m)
+	return nil
+}
+
+// checkProduct reports what makes the arguments of MatMul unusable.
+func checkProduct(y, x *Matrix, w *Weights, opts *MatMulOptions) error {
+	if err := notNil(w, "w"); err != nil {
+		return err
 	}
 	if err := x.checkFloat32("x"); err != nil {
 		return err
@@ -71,18 +85,12 @@ func MatMul(y, x Matrix, w *Weights, opts MatMulOptions) error {
 	if opts.Workers < 0 {
 		return argument(ErrOption, "MatMulOptions.Workers", "is %d, want 0 or more", opts.Workers)
 	}
-	if y.overlaps(&x) {
+	if y.overlaps(x) {
 		return argument(ErrOverlap, "y", "shares memory with x")
 	}
 	if bias := RowMajor(opts.Bias, 1, len(opts.Bias)); y.overlaps(&bias) {
 		return argument(ErrOverlap, "y", "shares memory with MatMulOptions.Bias")
 	}
-	m := multipliers.Get().(*multiplier)
-	m.begin(x, workersFor(opts.Workers))
-	m.add(y, w, opts.Bias)
-	m.run()
-	m.begin(Matrix{}, 0) // keep nothing of the caller's alive
-	multipliers.Put(m)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 	"github.com/quern-go/quern/ref"
@@ -173,9 +174,44 @@ func TestQuantize(t *testing.T) {
 	require.NoError(t, Quantize(q, scale, RowMajor(w, 3, 5)))
 	require.Equal(t, []int8{127, 0, 127, 0, 0, -64, 0, -64, 0, 0, 2, 0, 32, 0, 0}, q)
 	require.Equal(t, []float32{1, 1, float32(1) / 127}, scale[:3])
-	require.True(t, scale[3] != scale[3] && scale[4] == inf)
+	require.True(t, scale[3] != scale[3] && scale[4] != scale[4])
 	require.ErrorIs(t, Quantize(q[1:], scale, RowMajor(w, 3, 5)), ErrShape)
 	require.ErrorIs(t, Quantize(q, scale[1:], RowMajor(w, 3, 5)), ErrShape)
+}
+
+// TestQuantizersAgree: columns of weights and rows of keys follow one rule, whatever their magnitude. A number is at most
+// half a step off, and tiny ones are 0 with the scale 1.
+func TestQuantizersAgree(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	const n, pitch = 37, 48
+	x, q, row := make([]float32, n), make([]int8, n), make([]int8, pitch)
+	for exponent := -45; exponent <= 38; exponent++ {
+		for _, digit := range []float64{1, 1.4, 1.6, 3, 3.4, 3.7} {
+			magnitude := math.Pow(10, float64(exponent)) * digit
+			if magnitude > math.MaxFloat32 {
+				continue
+			}
+			for i := range x {
+				x[i] = float32(magnitude * (2*r.Float64() - 1))
+			}
+			x[r.Intn(n)] = float32(magnitude)
+			var scale, rowScale [1]float32
+			require.NoError(t, Quantize(q, scale[:], RowMajor(x, n, 1)))
+			for i, x := range x {
+				value, step := float64(q[i])*float64(scale[0]), float64(scale[0])
+				require.LessOrEqual(t, math.Abs(value-float64(x)), step*0.50001, "%v of %v", x, magnitude)
+				require.GreaterOrEqual(t, q[i], int8(-127))
+			}
+			if magnitude > 1.5e-36 {
+				require.Contains(t, q, int8(127))
+			}
+			for _, level := range isa.Supported() {
+				asm.QuantizeRows(level, &row[0], pitch, &rowScale[0], &x[0], n, 1, n)
+				require.Equal(t, scale, rowScale, "scale of %v on %v", magnitude, level)
+				require.Equal(t, q, row[:n], "of %v on %v", magnitude, level)
+			}
+		}
+	}
 }
 
 func TestMatMulSpecialNumbers(t *testing.T) {
@@ -234,7 +270,7 @@ func TestMatMulErrors(t *testing.T) {
 		require.ErrorIs(t, err, c.kind, name)
 	}
 	y2, x2, o := good()
-	require.ErrorIs(t, MatMul(y2, x2, nil, o), ErrShape)
+	require.ErrorIs(t, MatMul(y2, x2, nil, o), ErrOption)
 	require.NoError(t, MatMul(y2, x2, w, o))
 	_, err := Pack(RowMajor(x, 5, 13))
 	require.ErrorIs(t, err, ErrShape)

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/quern-go/quern/internal/isa"
 )
@@ -68,9 +69,11 @@ type MultiHeadInput struct {
 	Caches []*Cache
 }
 
-// MultiHead is a prepared layer. It serves one caller at a time; [MultiHead.Clone] makes another with
-// the same weights for another goroutine.
+// MultiHead is a prepared layer. It serves one caller at a time, and a second one gets an error of kind [ErrInUse];
+// [MultiHead.Clone] makes another with the same weights for another goroutine.
 type MultiHead struct {
+	inUse guard
+
 	o        MultiHeadOptions
 	dim      int // of a head of Q and K, without overlap
 	valueDim int
@@ -103,6 +106,11 @@ type projected struct {
 // NewMultiHead checks the description of a layer and prepares it. Errors are of type [*ArgumentError]. Weights
 // and biases are used where they are, and must not change as long as the layer is used.
 func NewMultiHead(o MultiHeadOptions) (*MultiHead, error) {
+	l, err := newMultiHead(o)
+	return l, in("NewMultiHead", err)
+}
+
+func newMultiHead(o MultiHeadOptions) (*MultiHead, error) {
 	if o.KVHeads == 0 {
 		o.KVHeads = o.Heads
 	}
@@ -125,6 +133,9 @@ func NewMultiHead(o MultiHeadOptions) (*MultiHead, error) {
 		return nil, argument(ErrOption, "Scale", "is %v, want a finite number", o.Scale)
 	}
 	l := &MultiHead{o: o, dim: o.HeadDim, valueDim: o.ValueDim}
+	if err := l.setWidths(); err != nil {
+		return nil, err
+	}
 	if err := l.checkWeights(); err != nil {
 		return nil, err
 	}
@@ -138,76 +149,104 @@ func NewMultiHead(o MultiHeadOptions) (*MultiHead, error) {
 	return l, nil
 }
 
-// checkWeights derives the widths of heads from the weights, and compares.
-func (l *MultiHead) checkWeights() error {
-	o := &l.o
-	if o.QKV != nil {
-		if o.Query != nil || o.Key != nil || o.Value != nil {
-			return argument(ErrOption, "QKV", "is given beside Query, Key or Value")
-		}
-		if o.Overlap > 0 {
-			return argument(ErrOption, "Overlap", "is %d, want 0 with QKV", o.Overlap)
-		}
-		if l.dim == 0 {
-			l.dim = o.QKV.cols / (o.Heads + 2*o.KVHeads)
+// setWidths derives from the weights the widths of heads that the options leave open.
+func (l *MultiHead) setWidths() (err error) {
+	switch o := &l.o; {
+	case o.QKV != nil && (o.Query != nil || o.Key != nil || o.Value != nil):
+		return argument(ErrOption, "QKV", "is given beside Query, Key or Value")
+	case o.QKV != nil && o.Overlap > 0:
+		return argument(ErrOption, "Overlap", "is %d, want 0 with QKV", o.Overlap)
+	case o.QKV == nil && (o.Query == nil || o.Key == nil || o.Value == nil):
+		return argument(ErrOption, "Query", "Key and Value, or QKV, must be given")
+	case o.Out == nil:
+		return argument(ErrOption, "Out", "is nil")
+	case o.QKV != nil:
+		if l.dim == 0 && l.valueDim == 0 {
+			l.dim, err = headWidth("QKV", o.QKV, o.Heads+2*o.KVHeads, 0)
+		} else if l.dim == 0 {
+			l.dim, err = headWidth("QKV", o.QKV, o.Heads+o.KVHeads, o.KVHeads*min(l.valueDim, maxSize))
 		}
 		if l.valueDim == 0 {
 			l.valueDim = l.dim
 		}
-	} else {
-		if o.Query == nil || o.Key == nil || o.Value == nil {
-			return argument(ErrOption, "Query", "Key and Value, or QKV, must be given")
-		}
+	default:
 		if l.dim == 0 {
-			l.dim = o.Query.cols / o.Heads
+			l.dim, err = headWidth("Query", o.Query, o.Heads, 0)
 		}
-		if l.valueDim == 0 {
-			l.valueDim = o.Value.cols / o.KVHeads
+		if l.valueDim == 0 && err == nil {
+			l.valueDim, err = headWidth("Value", o.Value, o.KVHeads, 0)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	if l.dim < 1 || l.valueDim < 1 || l.dim > maxSize || l.valueDim > maxSize {
 		return argument(ErrOption, "HeadDim", "is %d, and ValueDim %d, want 1 to %d", l.dim, l.valueDim, maxSize)
 	}
-	if o.Out == nil {
-		return argument(ErrOption, "Out", "is nil")
+	return nil
+}
+
+// headWidth is the width of one of so many heads in the columns of w, some of which are for others.
+func headWidth(name string, w *Weights, heads, others int) (int, error) {
+	if n := w.cols - others; n > 0 && n%heads == 0 {
+		return n / heads, nil
 	}
+	return 0, argument(ErrShape, name, "is %d×%d, whose %d columns are not divided evenly by %d heads%s",
+		w.rows, w.cols, w.cols-others, heads, turned(w.rows > others && (w.rows-others)%heads == 0))
+}
+
+// turned asks about weights whose transpose would fit.
+func turned(fits bool) string {
+	if fits {
+		return "; stored [out,in]? use .T()"
+	}
+	return ""
+}
+
+// checkWeights compares the weights with the widths of heads and with each other.
+func (l *MultiHead) checkWeights() error {
+	o := &l.o
 	heads, kvHeads, dim, valueDim := int64(o.Heads), int64(o.KVHeads), int64(l.dim), int64(l.valueDim) // of which products fit
 	for _, w := range []struct {
-		name       string
-		w          *Weights
-		bias       []float32
-		rows, cols int64 // -1: any
+		name string
+		w    *Weights
+		bias []float32
+		cols int64 // 0: any
 	}{
-		{"QKV", o.QKV, o.QKVBias, -1, heads*dim + kvHeads*(dim+valueDim)},
-		{"Query", o.Query, o.QueryBias, -1, heads * dim},
-		{"Key", o.Key, o.KeyBias, -1, kvHeads * dim},
-		{"Value", o.Value, o.ValueBias, -1, kvHeads * valueDim},
-		{"Out", o.Out, o.OutBias, heads * (valueDim + 2*int64(o.Overlap)), -1},
+		{"QKV", o.QKV, o.QKVBias, heads*dim + kvHeads*(dim+valueDim)},
+		{"Query", o.Query, o.QueryBias, heads * dim},
+		{"Key", o.Key, o.KeyBias, kvHeads * dim},
+		{"Value", o.Value, o.ValueBias, kvHeads * valueDim},
+		{"Out", o.Out, o.OutBias, 0},
 	} {
-		if w.w == nil {
-			if w.bias != nil {
-				return argument(ErrOption, w.name+"Bias", "is given without %s", w.name)
-			}
-			continue
-		}
-		if w.rows >= 0 && int64(w.w.rows) != w.rows {
-			return argument(ErrShape, w.name, "is %d×%d, want %d rows: %d heads of %d+2·%d", w.w.rows, w.w.cols, w.rows, o.Heads, l.valueDim, o.Overlap)
-		}
-		if w.cols >= 0 && int64(w.w.cols) != w.cols {
-			return argument(ErrShape, w.name, "is %d×%d, want %d columns", w.w.rows, w.w.cols, w.cols)
-		}
-		if w.bias != nil && len(w.bias) != w.w.cols {
+		switch {
+		case w.w == nil && w.bias != nil:
+			return argument(ErrOption, w.name+"Bias", "is given without %s", w.name)
+		case w.w == nil:
+		case w.cols > 0 && int64(w.w.cols) != w.cols:
+			return argument(ErrShape, w.name, "is %d×%d, want %d columns for %d query and %d key/value heads of %d and %d%s",
+				w.w.rows, w.w.cols, w.cols, o.Heads, o.KVHeads, dim, valueDim, turned(int64(w.w.rows) == w.cols))
+		case w.bias != nil && len(w.bias) != w.w.cols:
 			return argument(ErrShape, w.name+"Bias", "has %d elements, %s has %d columns", len(w.bias), w.name, w.w.cols)
 		}
 	}
 	if o.QKV == nil && o.Key.rows != o.Value.rows {
-		return argument(ErrShape, "Value", "is %d×%d, Key has %d rows", o.Value.rows, o.Value.cols, o.Key.rows)
+		return argument(ErrShape, "Value", "is %d×%d, Key has %d rows%s", o.Value.rows, o.Value.cols, o.Key.rows, turned(o.Value.cols == o.Key.rows))
+	}
+	if want := heads * (valueDim + 2*int64(o.Overlap)); int64(o.Out.rows) != want {
+		// The width of a head may come from weights that lie the other way round.
+		why := turned(int64(o.Out.cols) == want)
+		if o.QKV != nil && int64(o.QKV.rows)*heads == int64(o.Out.rows)*(heads+2*kvHeads) {
+			why = "; is QKV stored [out,in]? use .T()"
+		}
+		return argument(ErrShape, "Out", "is %d×%d, want %d rows: %d heads of %d+2·%d%s", o.Out.rows, o.Out.cols, want, o.Heads, l.valueDim, o.Overlap, why)
 	}
 	return nil
 }
 
 // Clone returns a layer with the same weights and memory of its own. It may be called while l is in use.
 func (l *MultiHead) Clone() *MultiHead {
+	mustNotNil(l, "MultiHead", "Clone")
 	c := &MultiHead{o: l.o, dim: l.dim, valueDim: l.valueDim}
 	c.turn = c.turnRows
 	return c
@@ -223,10 +262,33 @@ func (l *MultiHead) Clone() *MultiHead {
 // not on the batch, nor on how many queries are given at a time, nor, with a mask that looks back only, on whether its keys
 // come from this call or from a cache of float32. If a pool has no pages for new keys, all caches are as
 // before, and the error is of kind [ErrPool].
-func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
+func (l *MultiHead) Forward(y Tensor, input MultiHeadInput) error {
+	return in("MultiHead.Forward", l.blame(l.checkedForward(y, input)))
+}
+
+// blame makes the fault of an option of attention that of the field which it came from.
+func (l *MultiHead) blame(err error) error {
+	if e, ok := err.(*ArgumentError); ok {
+		if field, ok := strings.CutPrefix(e.Argument, "Options.Ragged"); ok {
+			e.Argument = "in.Ragged" + field
+		} else if field, ok := strings.CutPrefix(e.Argument, "Options."); ok {
+			e.Argument = "MultiHeadOptions." + field
+		}
+	}
+	return err
+}
+
+func (l *MultiHead) checkedForward(y Tensor, in MultiHeadInput) error {
+	if err := notNil(l, "MultiHead"); err != nil {
+		return err
+	}
 	if l.o.Out == nil {
 		return argument(ErrOption, "MultiHead", "was not made by NewMultiHead")
 	}
+	if err := l.inUse.enter("MultiHead"); err != nil {
+		return err
+	}
+	defer l.inUse.leave()
 	source := &in.Context
 	self := in.Context == (Tensor{})
 	if self {
@@ -241,7 +303,7 @@ func (l *MultiHead) Forward(y Tensor, in MultiHeadInput) error {
 		Batch: batch, Heads: l.o.Heads, KVHeads: l.o.KVHeads, Queries: queries, Keys: keys,
 		Dim: l.dim + 2*l.o.Overlap, ValueDim: l.valueDim + 2*l.o.Overlap,
 	}
-	if err := shape.check(); err != nil { // before memory is sized for it
+	if err := shape.checkRoom("in.X"); err != nil { // before memory is sized for it
 		return err
 	}
 	l.layOut(batch, queries, keys)

@@ -480,12 +480,12 @@ func TestMultiHeadErrors(t *testing.T) {
 	x, y := BHSD(gaussian(r, 60), 2, 1, 3, 10), BHSD(make([]float32, 42), 2, 1, 3, 7)
 	require.NoError(t, l.Forward(y, MultiHeadInput{X: x}))
 	for name, in := range map[string]MultiHeadInput{
-		"in.X":                      {X: BHSD(gaussian(r, 66), 2, 1, 3, 11)},
-		"in.Context":                {X: x, Context: BHSD(gaussian(r, 90), 3, 1, 3, 10)},
-		"in.Positions":              {X: x, Positions: Positions{Offset: 7}},
-		"in.KeyPositions":           {X: x, Context: x, KeyPositions: Positions{Offset: 7}},
-		"Options.Ragged.KeyCount":   {X: x, Ragged: Ragged{KeyCount: []int{1, 4}}},
-		"Options.Ragged.CumQueries": {X: BHSD(gaussian(r, 60), 1, 1, 6, 10), Ragged: Ragged{CumQueries: []int{0, 5}}},
+		"in.X":                 {X: BHSD(gaussian(r, 66), 2, 1, 3, 11)},
+		"in.Context":           {X: x, Context: BHSD(gaussian(r, 90), 3, 1, 3, 10)},
+		"in.Positions":         {X: x, Positions: Positions{Offset: 7}},
+		"in.KeyPositions":      {X: x, Context: x, KeyPositions: Positions{Offset: 7}},
+		"in.Ragged.KeyCount":   {X: x, Ragged: Ragged{KeyCount: []int{1, 4}}},
+		"in.Ragged.CumQueries": {X: BHSD(gaussian(r, 60), 1, 1, 6, 10), Ragged: Ragged{CumQueries: []int{0, 5}}},
 	} {
 		y := y
 		if in.X.Shape[0] == 1 {
@@ -499,4 +499,40 @@ func TestMultiHeadErrors(t *testing.T) {
 	require.ErrorAs(t, l.Forward(BHSD(make([]float32, 42), 2, 3, 1, 7), MultiHeadInput{X: x}), &e)
 	require.Equal(t, "y", e.Argument)
 	require.NoError(t, l.Forward(y, MultiHeadInput{X: x}), "after errors")
+}
+
+// TestMultiHeadBlamesTheLayout: weights that lie the other way round are recognised, and widths are not rounded.
+func TestMultiHeadBlamesTheLayout(t *testing.T) {
+	weights := func(rows, cols int) *Weights {
+		w, err := Pack(RowMajor(make([]float32, rows*cols), rows, cols))
+		require.NoError(t, err)
+		return w
+	}
+	for _, c := range []struct {
+		o    MultiHeadOptions
+		want string
+	}{
+		{MultiHeadOptions{Heads: 12, QKV: weights(2304, 768), Out: weights(768, 768)},
+			"QKV: shape does not match: is 2304×768, whose 768 columns are not divided evenly by 36 heads; stored [out,in]? use .T()"},
+		{MultiHeadOptions{Heads: 8, QKV: weights(2304, 768), Out: weights(768, 768)},
+			"Out: shape does not match: is 768×768, want 256 rows: 8 heads of 32+2·0; is QKV stored [out,in]? use .T()"},
+		{MultiHeadOptions{Heads: 12, QKV: weights(768, 2300), Out: weights(768, 768)},
+			"QKV: shape does not match: is 768×2300, whose 2300 columns are not divided evenly by 36 heads"},
+		{MultiHeadOptions{Heads: 4, HeadDim: 8, QKV: weights(96, 32), Out: weights(32, 32)},
+			"QKV: shape does not match: is 96×32, want 96 columns for 4 query and 4 key/value heads of 8 and 8; stored [out,in]? use .T()"},
+		{MultiHeadOptions{Heads: 5, Query: weights(60, 32), Key: weights(32, 60), Value: weights(32, 60), Out: weights(60, 32)},
+			"Query: shape does not match: is 60×32, whose 32 columns are not divided evenly by 5 heads; stored [out,in]? use .T()"},
+		{MultiHeadOptions{Heads: 4, Query: weights(32, 64), Key: weights(32, 64), Value: weights(64, 32), Out: weights(32, 32)},
+			"Value: shape does not match: is 64×32, Key has 32 rows; stored [out,in]? use .T()"},
+		{MultiHeadOptions{Heads: 4, Query: weights(32, 64), Key: weights(32, 64), Value: weights(32, 64), Out: weights(32, 64)},
+			"Out: shape does not match: is 32×64, want 64 rows: 4 heads of 16+2·0; stored [out,in]? use .T()"},
+	} {
+		_, err := NewMultiHead(c.o)
+		require.EqualError(t, err, "quern: NewMultiHead: "+c.want)
+	}
+
+	// With QKV, a width that is given leaves the rest to the other.
+	l, err := NewMultiHead(MultiHeadOptions{Heads: 4, KVHeads: 2, ValueDim: 5, QKV: weights(8, 6*3+2*5), Out: weights(20, 8)})
+	require.NoError(t, err)
+	require.Equal(t, []int{3, 5}, []int{l.dim, l.valueDim})
 }

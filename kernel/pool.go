@@ -34,6 +34,19 @@ type CacheConfig struct {
 // that asked for them has not changed.
 var ErrPool = errors.New("page pool is exhausted")
 
+// poolError is an error of that kind.
+type poolError struct {
+	function                string
+	wanted, bytes, free, of int // pages, and the size of one
+}
+
+func (e *poolError) Error() string {
+	return fmt.Sprintf("quern: %s: %v: %d pages of %d bytes are needed, %d of %d are free",
+		e.function, ErrPool, e.wanted, e.bytes, e.free, e.of)
+}
+
+func (e *poolError) Unwrap() error { return ErrPool }
+
 // Pool is memory for the keys and values of many sequences: pages of equal size, which a [Cache] of each takes as
 // it grows; caches share them after a [Cache.Fork], and give back. Pages are allocated when they are first needed and
 // then used again.
@@ -108,6 +121,11 @@ func (l *pageLayout) at(p *page, head, block int) pageBlock {
 // NewPool returns a pool without pages: memory is allocated as caches need it, and stays with the pool.
 // Errors are of type [*ArgumentError].
 func NewPool(config CacheConfig) (*Pool, error) {
+	p, err := newPool(config)
+	return p, in("NewPool", err)
+}
+
+func newPool(config CacheConfig) (*Pool, error) {
 	if config.ValueDim == 0 {
 		config.ValueDim = config.Dim
 	}
@@ -151,10 +169,14 @@ func NewPool(config CacheConfig) (*Pool, error) {
 
 // PageBytes returns the size of a page in bytes: keys, values filled up to a multiple of 32 columns, scales, and
 // 64 bytes more for each 128 keys of a head.
-func (p *Pool) PageBytes() int { return p.layout.bytes }
+func (p *Pool) PageBytes() int {
+	mustNotNil(p, "Pool", "PageBytes")
+	return p.layout.bytes
+}
 
 // Bytes returns the memory of the pages that caches hold, in bytes, shared pages counted once.
 func (p *Pool) Bytes() int64 {
+	mustNotNil(p, "Pool", "Bytes")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return int64(p.pages-len(p.free)) * int64(p.layout.bytes)
@@ -163,6 +185,7 @@ func (p *Pool) Bytes() int64 {
 // FreeBytes returns the memory of the pages that caches can still take: those that were given back, and
 // those that MaxBytes allows besides. Without MaxBytes it is close to the largest int64.
 func (p *Pool) FreeBytes() int64 {
+	mustNotNil(p, "Pool", "FreeBytes")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, bytes := p.most-p.pages+len(p.free), int64(p.layout.bytes)
@@ -180,7 +203,7 @@ func (p *Pool) exchange(back []*page, got []*page, n int) ([]*page, error) {
 		}
 	}
 	if have := p.most - p.pages + len(p.free) + freed; n > have {
-		return got, fmt.Errorf("quern: %w: %d pages of %d bytes are needed, %d of %d are free", ErrPool, n, p.layout.bytes, have, p.most)
+		return got, &poolError{wanted: n, bytes: p.layout.bytes, free: have, of: p.most}
 	}
 	p.release(back)
 	for range n {

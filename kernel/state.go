@@ -24,8 +24,11 @@ import (
 // ⌈keys/2048⌉·Batch·Heads·Queries·(ValueDim + 2) numbers.
 //
 // The zero State is of no queries, to be filled by [Plan.RunState] or UnmarshalBinary. A State serves one
-// caller at a time, in Finish too. Errors are of type [*ArgumentError]; nothing has changed then.
+// caller at a time, in Finish too; but any number may Merge it into others or marshal it at once. A call that finds it
+// in use returns an error of kind [ErrInUse]. Errors are of type [*ArgumentError]; nothing has changed then.
 type State struct {
+	inUse guard
+
 	batch, heads, queries, valueDim int
 	spans                           []state // of all rows: batch, head, query
 	weights, sinks, nothing, ones   []float32
@@ -35,37 +38,58 @@ type State struct {
 // and Scores are not for states: the first two belong to [State.Finish]. Errors are of type
 // [*ArgumentError].
 func AttentionState(q, k, v Tensor, opts Options) (*State, error) {
-	shape, t := ShapeOf(q, k, v), tensors{q: q, k: k, v: v}
-	if err := shape.check(); err != nil {
-		return nil, err
+	s := new(State)
+	t := tensors{q: q, k: k, v: v}
+	if err := t.attendInto(s, opts); err != nil {
+		return nil, in("AttentionState", err)
 	}
-	if err := t.checkInputs(shape); err != nil { // before memory is sized for them
-		return nil, err
+	return s, nil
+}
+
+func (t *tensors) attendInto(s *State, opts Options) error {
+	shape, err := t.shape() // before memory is sized for them
+	if err != nil {
+		return err
 	}
 	p := plans.Get().(*Plan)
 	defer plans.Put(p)
 	defer p.release()
-	if err := p.Reset(shape, opts); err != nil {
-		return nil, err
+	if err := p.reset(shape, opts, nil); err != nil {
+		return err
 	}
-	s := new(State)
-	return s, p.RunState(s, q, k, v)
+	return p.runState(s, *t)
 }
 
 // RunState computes the state of queries over keys into s, in place of what it was. It allocates only
 // where s has less memory than it needs. See [AttentionState] for what it cannot be asked for, and for
 // errors.
 func (p *Plan) RunState(s *State, q, k, v Tensor) error {
-	if p.shape == (Shape{}) {
-		return argument(ErrOption, "Plan", "is not prepared")
-	}
-	if s == nil {
-		return argument(ErrOption, "s", "is nil")
-	}
-	t := tensors{q: q, k: k, v: v}
-	if err := t.checkInputs(p.shape); err != nil {
+	return in("Plan.RunState", p.exclusively(func() error {
+		if p.shape == (Shape{}) {
+			return argument(ErrOption, "Plan", "is not prepared")
+		}
+		if err := s.enter("s"); err != nil {
+			return err
+		}
+		defer s.inUse.leave()
+		t := tensors{q: q, k: k, v: v}
+		if err := t.checkInputs(p.shape); err != nil {
+			return err
+		}
+		return p.runState(s, t)
+	}))
+}
+
+// enter lets one caller use s, unless it is nil.
+func (s *State) enter(name string) error {
+	if err := notNil(s, name); err != nil {
 		return err
 	}
+	return s.inUse.enter(name)
+}
+
+// runState computes tensors that are checked.
+func (p *Plan) runState(s *State, t tensors) error {
 	switch o := &p.opts; {
 	case o.LSE != nil:
 		return argument(ErrOption, "Options.LSE", "is not for states: give it to Finish")
@@ -129,10 +153,23 @@ func (w *worker) keep(t *tile, span int) {
 // Merge adds the keys of later, which come behind those of s, or at least are others. Later stays as it
 // is. States must be of the same queries and value width; whether the keys are disjoint is for the
 // caller to know.
-func (s *State) Merge(later *State) error {
-	if later == nil {
-		return argument(ErrOption, "later", "is nil")
+func (s *State) Merge(later *State) error { return in("State.Merge", s.mergeAll(later)) }
+
+func (s *State) mergeAll(later *State) error {
+	if err := s.enter("State"); err != nil {
+		return err
 	}
+	defer s.inUse.leave()
+	if err := notNil(later, "later"); err != nil {
+		return err
+	}
+	if later == s {
+		return argument(ErrOption, "later", "is the same State: its keys are there already")
+	}
+	if err := later.inUse.read("later"); err != nil {
+		return err
+	}
+	defer later.inUse.unread()
 	if s.batch != later.batch || s.heads != later.heads || s.queries != later.queries || s.valueDim != later.valueDim {
 		return argument(ErrShape, "later", "has %d batches, %d heads, %d queries and width %d, want %d, %d, %d and %d",
 			later.batch, later.heads, later.queries, later.valueDim, s.batch, s.heads, s.queries, s.valueDim)
@@ -150,6 +187,14 @@ func (s *State) Merge(later *State) error {
 // nil, the log-sum-exp, as Options.LSE; sinks, if not nil, are as Options.Sinks. Rows that saw no key are 0, and
 // -Inf in lse. The state stays as it is.
 func (s *State) Finish(out Tensor, lse, sinks []float32) error {
+	return in("State.Finish", s.finish(out, lse, sinks))
+}
+
+func (s *State) finish(out Tensor, lse, sinks []float32) error {
+	if err := s.enter("State"); err != nil {
+		return err
+	}
+	defer s.inUse.leave()
 	if err := out.checkOutput("out", [4]int{s.batch, s.heads, s.queries, s.valueDim}); err != nil {
 		return err
 	}
@@ -208,9 +253,17 @@ func baseTwo(x float32) float32 { return float32(float64(x) * math.Log2E) }
 
 const stateVersion = 1
 
-// MarshalBinary encodes a state for another machine: little-endian, the same bytes everywhere. The error is
-// nil.
+// MarshalBinary encodes a state for another machine: little-endian, the same bytes everywhere. It fails only for a
+// state that is nil or being changed.
 func (s *State) MarshalBinary() ([]byte, error) {
+	const name = "State.MarshalBinary"
+	if err := notNil(s, "State"); err != nil {
+		return nil, in(name, err)
+	}
+	if err := s.inUse.read("State"); err != nil {
+		return nil, in(name, err)
+	}
+	defer s.inUse.unread()
 	b := []byte("quern state")
 	for _, n := range []int{stateVersion, s.batch, s.heads, s.queries, s.valueDim, len(s.spans)} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(n))
@@ -236,7 +289,13 @@ func (s *state) eachPart(rows, width, pitch int, f func([]float32)) {
 
 // UnmarshalBinary sets s to what MarshalBinary encoded. Bytes that are no state, or of another version of
 // the encoding, are an error.
-func (s *State) UnmarshalBinary(b []byte) error {
+func (s *State) UnmarshalBinary(b []byte) error { return in("State.UnmarshalBinary", s.unmarshal(b)) }
+
+func (s *State) unmarshal(b []byte) error {
+	if err := s.enter("State"); err != nil {
+		return err
+	}
+	defer s.inUse.leave()
 	const magic = "quern state"
 	const header = len(magic) + 4*6
 	if len(b) < header || string(b[:len(magic)]) != magic {

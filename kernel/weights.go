@@ -7,6 +7,7 @@ import (
 	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/hugepages"
 	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/portable"
 )
 
 // Weights is a matrix that [Pack] has laid out for [MatMul]: for every 32 columns a panel with a row
@@ -24,21 +25,35 @@ type Weights struct {
 }
 
 // Rows is the number of rows of the matrix, the width of what it is multiplied with.
-func (w *Weights) Rows() int { return w.rows }
+func (w *Weights) Rows() int {
+	mustNotNil(w, "Weights", "Rows")
+	return w.rows
+}
 
 // Cols is the number of columns of the matrix, the width of the product.
-func (w *Weights) Cols() int { return w.cols }
+func (w *Weights) Cols() int {
+	mustNotNil(w, "Weights", "Cols")
+	return w.cols
+}
 
 // Pack copies w into the layout of [MatMul]. The matrix may be a transposed view. One of bfloat16,
 // float16 or int8 takes half or a quarter of the memory of float32; its elements are converted, which
 // is exact, while they are used. Sizes may be 0. Errors are of type [*ArgumentError]. The matrix is not
 // needed when it returns.
-func Pack(w Matrix) (*Weights, error) { return PackScaled(w, nil) }
+func Pack(w Matrix) (*Weights, error) {
+	p, err := packWeights(w, nil)
+	return p, in("Pack", err)
+}
 
 // PackScaled is [Pack] for a matrix whose column c is to be multiplied by scale[c], as [Quantize]
 // makes them: one number a column, or nil for none, copied. The scale multiplies elements of the product,
 // not of the matrix.
 func PackScaled(w Matrix, scale []float32) (*Weights, error) {
+	p, err := packWeights(w, scale)
+	return p, in("PackScaled", err)
+}
+
+func packWeights(w Matrix, scale []float32) (*Weights, error) {
 	if err := w.check("w"); err != nil {
 		return nil, err
 	}
@@ -160,13 +175,17 @@ func (w *Weights) stored(i, n int) (at unsafe.Pointer, bytes int) {
 }
 
 // Quantize rounds a float32 matrix to int8, row-major into dst, for [PackScaled]. The scale s of a column
-// is its largest magnitude divided by 127, or 1 if that is 0, and a number x becomes x·(1/s), rounded to
-// the nearest integer, ties to even. A column with Inf or NaN has a scale that is not finite, and so
-// have its products.
+// is its largest magnitude divided by 127, or 1 if that is below 2⁻¹²⁶, and a number x becomes x·(1/s), rounded to
+// the nearest integer, ties to even. A column with Inf or NaN has the scale NaN and zeros, so that its products are
+// NaN. A [Cache] of int8 rounds each key and value by the same rule.
 //
 // dst has w.Rows·w.Cols elements, of which row r and column c is number r·w.Cols + c, and scale has w.Cols.
 // Neither may overlap w. Errors are of type [*ArgumentError]; nothing has been written then.
 func Quantize(dst []int8, scale []float32, w Matrix) error {
+	return in("Quantize", quantize(dst, scale, &w))
+}
+
+func quantize(dst []int8, scale []float32, w *Matrix) error {
 	if err := w.checkFloat32("w"); err != nil {
 		return err
 	}
@@ -176,7 +195,7 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 	if len(scale) != w.Cols {
 		return argument(ErrShape, "scale", "has %d elements, w has %d columns", len(scale), w.Cols)
 	}
-	src := elements[float32](w)
+	src := elements[float32](*w)
 	down, right := w.Stride, 1
 	if w.Transposed {
 		down, right = right, down
@@ -196,10 +215,7 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 			}
 		}
 		for i := range n {
-			scale[c+i] = most[i] / 127
-			if most[i] == 0 {
-				scale[c+i] = 1
-			}
+			scale[c+i] = portable.Int8Scale(most[i])
 			inverse[i] = 1 / scale[c+i]
 		}
 		for r := range w.Rows {
@@ -211,12 +227,11 @@ func Quantize(dst []int8, scale []float32, w Matrix) error {
 	return nil
 }
 
-// quantized rounds to the nearest integer within ±127, and NaN, which only columns have whose scale is
-// not finite, to 0.
+// quantized rounds to the nearest integer, of which none is beyond ±127, and NaN to 0: that is what all numbers of a
+// column are whose scale is not finite.
 func quantized(x float32) int8 {
-	q := math.RoundToEven(float64(x))
-	if q != q {
+	if x != x {
 		return 0
 	}
-	return int8(min(max(q, -127), 127))
+	return int8(math.RoundToEven(float64(x)))
 }

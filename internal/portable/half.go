@@ -115,11 +115,7 @@ func QuantizeRows(dst *int8, dstStride int, scales, src *float32, srcStride, row
 			bad += float32(x * 0)
 			largest = larger(largest, float32(math.Abs(float64(x))))
 		}
-		scale := largest / 127
-		if scale < 0x1p-126 {
-			scale = 1
-		}
-		scale += bad
+		scale := Int8Scale(largest + bad)
 		at(scales, r, 1)[0] = scale
 		inverse := 1 / scale
 		to := elements((*int8)(unsafe.Add(unsafe.Pointer(dst), r*dstStride)), roundUp(cols, lanes))
@@ -130,4 +126,18 @@ func QuantizeRows(dst *int8, dstStride int, scales, src *float32, srcStride, row
 			}
 		}
 	}
+}
+
+// Int8Scale is the scale of numbers of which this is the largest magnitude, as bytes: it makes 127 of that. Where the
+// inverse of such a scale would be too large it is 1, which makes all of them 0. Without a finite largest number it is
+// NaN.
+func Int8Scale(largest float32) float32 {
+	scale := largest / 127
+	switch {
+	case scale < 0x1p-126:
+		return 1
+	case scale <= math.MaxFloat32:
+		return scale
+	}
+	return float32(math.NaN())
 }
