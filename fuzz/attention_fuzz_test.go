@@ -102,7 +102,10 @@ func chosen(choices []byte) *attention {
 			start := upTo(s.Keys)
 			count := upTo(s.Keys - start)
 			ragged.KeyStart, ragged.KeyCount = append(ragged.KeyStart, start), append(ragged.KeyCount, count)
-			all = append(all, sequence{0, s.Queries, start, count})
+			first := upTo(s.Queries)
+			queries := upTo(s.Queries - first)
+			ragged.QueryStart, ragged.QueryCount = append(ragged.QueryStart, first), append(ragged.QueryCount, queries)
+			all = append(all, sequence{first, queries, start, count})
 		}
 	case 2: // packed
 		s.Batch = 1

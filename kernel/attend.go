@@ -152,8 +152,8 @@ func (a *Attender) forget() {
 // layOutCaches makes one sequence of each cache.
 func (p *Plan) layOutCaches(shape Shape, caches []*Cache) error {
 	r := &p.opts.Ragged
-	if r.KeyStart != nil || r.KeyCount != nil || r.CumKeys != nil {
-		return argument(ErrOption, "Options.Ragged", "describes keys, which are in caches")
+	if r.CumKeys != nil || r.padded() {
+		return argument(ErrOption, "Options.Ragged", "has more than CumQueries: keys are in caches, and all queries are used")
 	}
 	if p.opts.KeyOffset != 0 {
 		return argument(ErrOption, "Options.KeyOffset", "is %d, want 0 with caches", p.opts.KeyOffset)

@@ -86,17 +86,27 @@ type Options struct {
 //
 // Padded: the tensors have one batch entry a sequence, of which only a part is used. KeyStart is
 // the first key (left padding), KeyCount the number of keys from there; nil means 0, and all that
-// follow.
+// follow. QueryStart and QueryCount say the same of the queries. Queries that are padding see nothing: their output is
+// 0 and their log-sum-exp -Inf, and nothing of theirs is read.
+//
+// In self-attention of a padded batch both are to be given, and are the same. A mask that puts the last query at the last
+// key has to know which is the last: an error says so where KeyCount cuts off keys, fewer are left than there are
+// queries, and QueryCount is nil.
 //
 // Packed: the sequences lie end to end in the sequence dimension of tensors whose batch is 1.
 // Sequence s has the queries [CumQueries[s], CumQueries[s+1]) and the keys [CumKeys[s],
 // CumKeys[s+1]). A nil CumKeys is the same as CumQueries.
 //
-// Either way a sequence gets the same bits as alone. In the padded layout all queries are computed, padding
-// or not.
+// Either way a sequence gets the same bits as alone.
 type Ragged struct {
-	KeyStart, KeyCount  []int
-	CumQueries, CumKeys []int
+	KeyStart, KeyCount     []int
+	QueryStart, QueryCount []int
+	CumQueries, CumKeys    []int
+}
+
+// padded reports that r describes the padded layout.
+func (r *Ragged) padded() bool {
+	return r.KeyStart != nil || r.KeyCount != nil || r.QueryStart != nil || r.QueryCount != nil
 }
 
 // sequence is one sequence of a batch: a range of queries and of keys.
@@ -107,6 +117,7 @@ type sequence struct {
 	keyOffset     int
 	heads         int
 	of            batchSize
+	unplaced      bool // which query is the last is not known
 	visible       visibility
 	slopeOffset   int // of ALiBi
 
@@ -351,8 +362,8 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	r, n := &p.opts.Ragged, shape.Batch
 	packedLayout := r.CumQueries != nil || r.CumKeys != nil
 	if packedLayout {
-		if r.KeyStart != nil || r.KeyCount != nil {
-			return argument(ErrOption, "Options.Ragged", "has both cumulative lengths and KeyStart or KeyCount")
+		if r.padded() {
+			return argument(ErrOption, "Options.Ragged", "has both cumulative lengths, of a packed batch, and starts or counts, of a padded one")
 		}
 		if shape.Batch != 1 {
 			return argument(ErrShape, "Options.Ragged.CumQueries", "is for tensors whose batch is 1, it is %d", shape.Batch)
@@ -429,26 +440,43 @@ func (s *sequence) compile(mask Mask) (visibility, error) {
 
 func (p *Plan) layOutPadded(shape Shape) error {
 	r := &p.opts.Ragged
-	if r.KeyStart != nil && len(r.KeyStart) != shape.Batch {
-		return argument(ErrShape, "Options.Ragged.KeyStart", "has %d entries, want %d", len(r.KeyStart), shape.Batch)
-	}
-	if r.KeyCount != nil && len(r.KeyCount) != shape.Batch {
-		return argument(ErrShape, "Options.Ragged.KeyCount", "has %d entries, want %d", len(r.KeyCount), shape.Batch)
+	for _, list := range []struct {
+		name    string
+		entries []int
+	}{
+		{"KeyStart", r.KeyStart}, {"KeyCount", r.KeyCount}, {"QueryStart", r.QueryStart}, {"QueryCount", r.QueryCount},
+	} {
+		if list.entries != nil && len(list.entries) != shape.Batch {
+			return argument(ErrShape, "Options.Ragged."+list.name, "has %d entries, want %d", len(list.entries), shape.Batch)
+		}
 	}
 	for i := range p.sequences {
 		s := &p.sequences[i]
-		if r.KeyStart != nil {
-			if s.key0 = r.KeyStart[i]; s.key0 < 0 || s.key0 > shape.Keys {
-				return argument(ErrOption, "Options.Ragged.KeyStart", "entry %d is %d, want 0 to %d", i, s.key0, shape.Keys)
-			}
-			s.keys = shape.Keys - s.key0
+		if err := part(&s.key0, &s.keys, i, "Options.Ragged.Key", r.KeyStart, r.KeyCount); err != nil {
+			return err
 		}
-		if r.KeyCount != nil {
-			if n := r.KeyCount[i]; n < 0 || n > s.keys {
-				return argument(ErrOption, "Options.Ragged.KeyCount", "entry %d is %d, want 0 to %d", i, n, s.keys)
-			}
-			s.keys = r.KeyCount[i]
+		if err := part(&s.query0, &s.queries, i, "Options.Ragged.Query", r.QueryStart, r.QueryCount); err != nil {
+			return err
 		}
+		s.unplaced = r.KeyCount != nil && r.QueryStart == nil && r.QueryCount == nil &&
+			s.key0+s.keys < shape.Keys && s.keys < s.queries
+	}
+	return nil
+}
+
+// part cuts n positions of sequence i to those from its start on, and to its count.
+func part(first, n *int, i int, name string, start, count []int) error {
+	if start != nil {
+		if *first = start[i]; *first < 0 || *first > *n {
+			return argument(ErrOption, name+"Start", "entry %d is %d, want 0 to %d", i, *first, *n)
+		}
+		*n -= *first
+	}
+	if count != nil {
+		if count[i] < 0 || count[i] > *n {
+			return argument(ErrOption, name+"Count", "entry %d is %d, want 0 to %d", i, count[i], *n)
+		}
+		*n = count[i]
 	}
 	return nil
 }
@@ -516,8 +544,35 @@ func (p *Plan) run(t tensors) error {
 	}
 	p.tensors = t
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
+	if r := &p.opts.Ragged; r.QueryStart != nil || r.QueryCount != nil {
+		p.clearPadding()
+	}
 	p.schedule.run(p)
 	return nil
+}
+
+// clearPadding writes what queries get that are padding.
+func (p *Plan) clearPadding() {
+	for i := range p.sequences {
+		s := &p.sequences[i]
+		p.clearQueries(s.batch, 0, s.query0)
+		p.clearQueries(s.batch, s.query0+s.queries, p.shape.Queries)
+	}
+}
+
+// clearQueries writes what queries get that see nothing, not even a sink.
+func (p *Plan) clearQueries(batch, from, to int) {
+	for h := range p.shape.Heads {
+		for i := from; i < to; i++ {
+			clear(p.tensors.out.elements(batch, h, i))
+			if lse := p.opts.LSE; lse != nil {
+				lse[(batch*p.shape.Heads+h)*p.shape.Queries+i] = float32(math.Inf(-1))
+			}
+			if p.changes.output != nil {
+				p.blankScores(batch, h, i)
+			}
+		}
+	}
 }
 
 // tensors are those of one call.

@@ -160,6 +160,8 @@ func promised(r *rand.Rand) []problem {
 		normalProblem(4, shape(1, 1, 1, 20, 2200, 4, 4), kernel.Options{Mask: kernel.Causal{}}),
 		normalProblem(5, shape(3, 2, 1, 60, 140, 4, 6), kernel.Options{
 			Mask: kernel.Causal{}, Ragged: kernel.Ragged{KeyStart: []int{0, 13, 140}, KeyCount: []int{60, 127, 0}}}),
+		normalProblem(10, shape(3, 2, 1, 140, 140, 4, 6), kernel.Options{Mask: kernel.Causal{}, Ragged: kernel.Ragged{
+			KeyStart: []int{0, 13, 100}, KeyCount: []int{60, 127, 0}, QueryStart: []int{0, 13, 100}, QueryCount: []int{60, 127, 0}}}),
 		normalProblem(6, shape(2, 2, 2, 9, 400, 4, 6), kernel.Options{
 			Mask: kernel.Causal{Offset: []int{-3, 200}}, Ragged: kernel.Ragged{KeyStart: []int{130, 1}}}),
 		normalProblem(7, shape(1, 2, 1, 260, 260, 8, 8), kernel.Options{

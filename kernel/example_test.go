@@ -82,20 +82,21 @@ func ExampleRagged_packed() {
 	// Output: [2 2 20 20 20] <nil>
 }
 
-// A batch of two with room for three keys. The first is padded on the left and the second on the right; what stands
-// in the padding does not matter.
+// Causal self-attention of a batch of two with room for three tokens. The first sequence is padded on the left and the
+// second on the right; what stands in the padding does not matter, and its output is 0.
 func ExampleRagged_padded() {
 	nan := float32(math.NaN())
 	x := kernel.BHSD([]float32{nan, 0, 0, 0, 0, nan}, 2, 1, 3, 1)
 	v := kernel.BHSD([]float32{nan, 2, 4, 10, 30, nan}, 2, 1, 3, 1)
-	q := kernel.BHSD(make([]float32, 2), 2, 1, 1, 1)
-	out := make([]float32, 2)
+	out := make([]float32, 6)
 
-	err := kernel.Attention(kernel.BHSD(out, 2, 1, 1, 1), q, x, v, kernel.Options{
-		Ragged: kernel.Ragged{KeyStart: []int{1, 0}, KeyCount: []int{2, 2}},
+	first, length := []int{1, 0}, []int{2, 2}
+	err := kernel.Attention(kernel.BHSD(out, 2, 1, 3, 1), x, x, v, kernel.Options{
+		Mask:   kernel.Causal{},
+		Ragged: kernel.Ragged{KeyStart: first, KeyCount: length, QueryStart: first, QueryCount: length},
 	})
 	fmt.Println(out, err)
-	// Output: [3 20] <nil>
+	// Output: [0 2 3 10 20 0] <nil>
 }
 
 // Two sequences whose queries start at different positions among their keys: the first query of the first sees key 0

@@ -58,6 +58,9 @@ func (s *sequence) offset(name string, align Alignment, explicit []int) (int, er
 			return 0, misuse(ErrOption, name, "has %d offsets, there are more sequences", len(explicit))
 		}
 		return min(max(explicit[s.index], -farthest), farthest), nil
+	case align == BottomRight && s.unplaced:
+		return 0, misuse(ErrOption, name, "is to put the last query at the last key, but Ragged has %d keys for sequence %d and does not say "+
+			"which of its %d queries is the last: give QueryCount, or explicit offsets", s.keys, s.index, s.queries)
 	case align == BottomRight:
 		return s.keyOffset + s.keys - s.queries, nil
 	case align == TopLeft:

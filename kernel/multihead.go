@@ -54,9 +54,9 @@ type MultiHeadInput struct {
 	// Context, if it is not the zero Tensor, is what keys and values are made from: [batch, 1, keys,
 	// width]. Otherwise that is X.
 	Context Tensor
-	// Ragged describes sequences of unequal length, as in [Options]. Without positions of their own,
-	// rows count from the first one of their sequence, which with KeyStart in self-attention is row
-	// KeyStart.
+	// Ragged describes sequences of unequal length, as in [Options]. Without a context, the rows that are keys are
+	// queries too: QueryStart and QueryCount are KeyStart and KeyCount unless given. Rows of y that are padding are
+	// OutBias, or 0. Without positions of their own, rows count from the first one of their sequence.
 	Ragged Ragged
 	// Positions and KeyPositions are those of X and of Context for Rotary. Without a context only
 	// Positions counts.
@@ -311,7 +311,7 @@ func (l *MultiHead) checkedForward(y Tensor, in MultiHeadInput) error {
 	if in.Caches != nil {
 		err = l.checkCaches(shape, &in)
 	} else {
-		err = l.prepare(shape, &in.Ragged)
+		err = l.prepare(shape, &in.Ragged, self)
 	}
 	if err != nil {
 		return err
@@ -346,7 +346,7 @@ func (l *MultiHead) checkedForward(y Tensor, in MultiHeadInput) error {
 		if err := l.attend(in.Caches); err != nil {
 			return err
 		}
-	} else if err := l.attention.Run(l.out.heads, l.q.heads, l.k.heads, l.v.heads); err != nil {
+	} else if err := l.attention.run(tensors{l.out.heads, l.q.heads, l.k.heads, l.v.heads}); err != nil {
 		panic("quern: MultiHead: " + err.Error()) // all shapes are ours
 	}
 	l.projectOut(&y)
@@ -457,38 +457,45 @@ func (p *projected) place(data []float32, skip, width, batch, sequence, heads, d
 }
 
 // prepare readies attention, unless it is ready for just this.
-func (l *MultiHead) prepare(shape Shape, r *Ragged) error {
+func (l *MultiHead) prepare(shape Shape, r *Ragged, self bool) error {
 	o := &l.o
+	if self && r.QueryStart == nil && r.QueryCount == nil {
+		r.QueryStart, r.QueryCount = r.KeyStart, r.KeyCount
+	}
 	if l.prepared && l.shape == shape && l.ragged.equal(r) {
 		return nil
 	}
 	l.prepared = false
 	l.shape = shape
 	l.ragged.set(r)
-	err := l.attention.Reset(shape, Options{Scale: o.Scale, Mask: o.Mask, Ragged: l.ragged, Workers: o.Workers})
+	err := l.attention.reset(shape, Options{Scale: o.Scale, Mask: o.Mask, Ragged: l.ragged, Workers: o.Workers}, nil)
 	l.prepared = err == nil
 	return err
 }
 
+// lists are all that r has, always in the same order.
+func (r *Ragged) lists() [6]*[]int {
+	return [...]*[]int{&r.KeyStart, &r.KeyCount, &r.QueryStart, &r.QueryCount, &r.CumQueries, &r.CumKeys}
+}
+
 func (r *Ragged) equal(o *Ragged) bool {
-	same := func(a, b []int) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
-	return same(r.KeyStart, o.KeyStart) && same(r.KeyCount, o.KeyCount) &&
-		same(r.CumQueries, o.CumQueries) && same(r.CumKeys, o.CumKeys)
+	others := o.lists()
+	for i, list := range r.lists() {
+		if (*list == nil) != (*others[i] == nil) || !slices.Equal(*list, *others[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // set copies o, because the caller may change its slices.
 func (r *Ragged) set(o *Ragged) {
-	for _, s := range []struct {
-		to   *[]int
-		from []int
-	}{{&r.KeyStart, o.KeyStart}, {&r.KeyCount, o.KeyCount}, {&r.CumQueries, o.CumQueries}, {&r.CumKeys, o.CumKeys}} {
-		if s.from == nil {
-			*s.to = nil
-		} else {
-			*s.to = append((*s.to)[:0:cap(*s.to)], s.from...)
-			if *s.to == nil {
-				*s.to = []int{}
-			}
+	others := o.lists()
+	for i, list := range r.lists() {
+		if from := *others[i]; from == nil {
+			*list = nil
+		} else if *list = append((*list)[:0:cap(*list)], from...); *list == nil {
+			*list = []int{}
 		}
 	}
 }
@@ -546,7 +553,7 @@ func (l *MultiHead) placeRows(in *MultiHeadInput, self bool, queries, keys int) 
 	if cumKeys == nil {
 		cumKeys = r.CumQueries
 	}
-	var queryStart []int
+	queryStart := r.QueryStart
 	keyAt, name := &in.KeyPositions, "in.KeyPositions"
 	if self {
 		keyAt, name = &in.Positions, "in.Positions"

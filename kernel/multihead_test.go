@@ -181,7 +181,8 @@ func checkRandomLayer(t testing.TB, r *rand.Rand) {
 		}
 		in.Ragged = Ragged{KeyStart: start, KeyCount: count}
 		l.Mask = nil
-		l.twin.Visible = func(b, _, _, j int) bool { return j >= start[b] && j < start[b]+count[b] }
+		used := func(b, row int) bool { return row >= start[b] && row < start[b]+count[b] }
+		l.twin.Visible = func(b, _, i, j int) bool { return used(b, j) && (cross || used(b, i)) }
 		l.twin.KeyAt = func(b, s int) int { return max(s-start[b], 0) }
 		if !cross {
 			l.twin.QueryAt = l.twin.KeyAt

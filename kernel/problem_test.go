@@ -173,6 +173,13 @@ func sequences(s kernel.Shape, o kernel.Options) []sequence {
 		if r.KeyCount != nil {
 			q.keys = r.KeyCount[i]
 		}
+		if r.QueryStart != nil {
+			q.query0 = r.QueryStart[i]
+			q.queries -= q.query0
+		}
+		if r.QueryCount != nil {
+			q.queries = r.QueryCount[i]
+		}
 		if cumQ, cumK := r.CumQueries, r.CumKeys; cumQ != nil {
 			if cumK == nil {
 				cumK = cumQ
@@ -452,6 +459,17 @@ func drawShape(r *rand.Rand, work int) (kernel.Shape, kernel.Options) {
 		}
 		if r.IntN(2) == 0 {
 			o.Ragged.KeyCount = nil
+		}
+		queries := r.IntN(2) == 0
+		for i := range o.Ragged.KeyCount { // where the last query is not known otherwise
+			start, count := o.Ragged.KeyStart[i], o.Ragged.KeyCount[i]
+			queries = queries || count < s.Queries && start+count < s.Keys
+		}
+		for range s.Batch {
+			if start := r.IntN(s.Queries + 1); queries {
+				o.Ragged.QueryStart = append(o.Ragged.QueryStart, start)
+				o.Ragged.QueryCount = append(o.Ragged.QueryCount, r.IntN(s.Queries-start+1))
+			}
 		}
 	case 1: // packed
 		s.Batch = 1

@@ -48,15 +48,20 @@ func (t *Tensor) elements(b, h, s int) []float32 {
 
 // blank fills the scores of a tile for what no block of keys will write.
 func (w *worker) blank(t *tile) {
+	for r := t.r0; r < t.r1; r++ {
+		t.p.blankScores(t.seq.batch, t.head(r), t.position(r))
+	}
+}
+
+// blankScores fills the scores of a query as if all keys were hidden.
+func (p *Plan) blankScores(batch, head, position int) {
 	fill := float32(math.Inf(-1))
-	if t.p.opts.Stage == Probabilities {
+	if p.opts.Stage == Probabilities {
 		fill = 0
 	}
-	for r := t.r0; r < t.r1; r++ {
-		row := t.p.changes.output.elements(t.seq.batch, t.head(r), t.position(r))
-		for j := range row {
-			row[j] = fill
-		}
+	row := p.changes.output.elements(batch, head, position)
+	for j := range row {
+		row[j] = fill
 	}
 }
 
