@@ -10063,8 +10063,8 @@ DATA x8_7fffffff<>+24(SB)/4, $0x7fffffff
 DATA x8_7fffffff<>+28(SB)/4, $0x7fffffff
 GLOBL x8_7fffffff<>(SB), RODATA|NOPTR, $32
 
-// func biasTileAVX2(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
-TEXT ·biasTileAVX2(SB), NOSPLIT, $0-80
+// func biasTileAVX2(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, sign float32, lowest float32, unit float32)
+TEXT ·biasTileAVX2(SB), NOSPLIT, $0-84
 	MOVQ         s+0(FP), AX // s
 	MOVQ         stride+8(FP), CX // stride
 	MOVQ         bias+16(FP), DX // bias
@@ -10073,8 +10073,9 @@ TEXT ·biasTileAVX2(SB), NOSPLIT, $0-80
 	MOVQ         rows+32(FP), DI // rows
 	VBROADCASTSS factor+64(FP), Y0 // factor in all lanes
 	VBROADCASTSS slope+68(FP), Y1 // slope in all lanes
-	VBROADCASTSS lowest+72(FP), Y2 // lowest in all lanes
-	VBROADCASTSS unit+76(FP), Y3 // unit in all lanes
+	VBROADCASTSS sign+72(FP), Y2 // sign in all lanes
+	VBROADCASTSS lowest+76(FP), Y3 // lowest in all lanes
+	VBROADCASTSS unit+80(FP), Y4 // unit in all lanes
 	SHLQ         $0x02, CX // stride in bytes
 	SHLQ         $0x02, BX // biasStride in bytes
 	CMPQ         DI, $+1 // rows < 1
@@ -10085,37 +10086,39 @@ rows_1:
 	MOVQ         numbers+56(FP), R11 // numbers
 	MOVQ         AX, R9 // s_col = s
 	MOVQ         DX, R10 // bias_col = bias
-	VBROADCASTSS (SI), Y4 // first = all first[0]
+	VBROADCASTSS (SI), Y5 // first = all first[0]
 	CMPQ         R8, $+16 // cols < 16
 	JLT          cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS     (R10), Y5 // bias = bias_col[0], lanes 0..7
-	VMOVUPS     32(R10), Y6 // bias = bias_col[0], lanes 8..15
-	VMOVUPS     (R9), Y7 // S = s_col[0], lanes 0..7
-	VMOVUPS     32(R9), Y8 // S = s_col[0], lanes 8..15
-	VFMADD231PS Y0, Y5, Y7 // S += bias * factor, lanes 0..7
-	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 8..15
-	VMOVUPS     (R11), Y9 // position = numbers[0], lanes 0..7
-	VMOVUPS     32(R11), Y10 // position = numbers[0], lanes 8..15
-	VPADDD      Y4, Y9, Y9 // position = position + (int) first, lanes 0..7
-	VPADDD      Y4, Y10, Y10 // position = position + (int) first, lanes 8..15
-	VCVTDQ2PS   Y9, Y9 // position = float(position), lanes 0..7
-	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 8..15
-	VFMADD231PS Y1, Y9, Y7 // S += position * slope, lanes 0..7
-	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 8..15
-	VCMPPS      $0x11, Y2, Y7, Y9 // low = S < lowest, lanes 0..7
-	VCMPPS      $0x11, Y2, Y8, Y10 // low = S < lowest, lanes 8..15
-	VBLENDVPS   Y9, Y2, Y7, Y7 // S = low ? lowest : S, lanes 0..7
-	VBLENDVPS   Y10, Y2, Y8, Y8 // S = low ? lowest : S, lanes 8..15
-	VMULPS      Y3, Y7, Y7 // S = S * unit, lanes 0..7
-	VMULPS      Y3, Y8, Y8 // S = S * unit, lanes 8..15
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y5, Y5 // hidden = bias == -Inf, lanes 0..7
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y6 // hidden = bias == -Inf, lanes 8..15
-	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y7, Y7 // S = hidden ? -Inf : S, lanes 0..7
-	VBLENDVPS   Y6, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 8..15
-	VMOVUPS     Y7, (R9) // s_col[0] = S, lanes 0..7
-	VMOVUPS     Y8, 32(R9) // s_col[0] = S, lanes 8..15
+	VMOVUPS     (R10), Y6 // bias = bias_col[0], lanes 0..7
+	VMOVUPS     32(R10), Y7 // bias = bias_col[0], lanes 8..15
+	VMOVUPS     (R9), Y8 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // S = s_col[0], lanes 8..15
+	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 0..7
+	VFMADD231PS Y0, Y7, Y9 // S += bias * factor, lanes 8..15
+	VMOVUPS     (R11), Y10 // position = numbers[0], lanes 0..7
+	VMOVUPS     32(R11), Y11 // position = numbers[0], lanes 8..15
+	VPADDD      Y5, Y10, Y10 // position = position + (int) first, lanes 0..7
+	VPADDD      Y5, Y11, Y11 // position = position + (int) first, lanes 8..15
+	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 0..7
+	VCVTDQ2PS   Y11, Y11 // position = float(position), lanes 8..15
+	VPOR        Y2, Y10, Y10 // position = position | sign, lanes 0..7
+	VPOR        Y2, Y11, Y11 // position = position | sign, lanes 8..15
+	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 0..7
+	VFMADD231PS Y1, Y11, Y9 // S += position * slope, lanes 8..15
+	VCMPPS      $0x11, Y3, Y8, Y10 // low = S < lowest, lanes 0..7
+	VCMPPS      $0x11, Y3, Y9, Y11 // low = S < lowest, lanes 8..15
+	VBLENDVPS   Y10, Y3, Y8, Y8 // S = low ? lowest : S, lanes 0..7
+	VBLENDVPS   Y11, Y3, Y9, Y9 // S = low ? lowest : S, lanes 8..15
+	VMULPS      Y4, Y8, Y8 // S = S * unit, lanes 0..7
+	VMULPS      Y4, Y9, Y9 // S = S * unit, lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y6 // hidden = bias == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y7, Y7 // hidden = bias == -Inf, lanes 8..15
+	VBLENDVPS   Y6, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 0..7
+	VBLENDVPS   Y7, x8_ff800000<>+0(SB), Y9, Y9 // S = hidden ? -Inf : S, lanes 8..15
+	VMOVUPS     Y8, (R9) // s_col[0] = S, lanes 0..7
+	VMOVUPS     Y9, 32(R9) // s_col[0] = S, lanes 8..15
 	ADDQ        $+64, R9 // s_col += 64
 	ADDQ        $+64, R10 // bias_col += 64
 	ADDQ        $+64, R11 // numbers += 64
@@ -10129,34 +10132,36 @@ cols_end_4:
 	LEAQ        tail_window<>+0(SB), R12 // first cols lanes
 	MOVQ        $+16, R13 // first cols lanes
 	SUBQ        R8, R13 // first cols lanes
-	VMOVUPS     (R12)(R13*4), Y5 // first cols lanes
-	VMOVUPS     32(R12)(R13*4), Y6 // first cols lanes
-	VMASKMOVPS  (R10), Y5, Y5 // bias = bias_col[0], cols lanes
-	VMASKMOVPS  32(R10), Y6, Y6 // bias = bias_col[0], cols lanes
-	VMOVUPS     (R9), Y7 // S = s_col[0], lanes 0..7
-	VMOVUPS     32(R9), Y8 // S = s_col[0], lanes 8..15
-	VFMADD231PS Y0, Y5, Y7 // S += bias * factor, lanes 0..7
-	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 8..15
-	VMOVUPS     (R11), Y9 // position = numbers[0], lanes 0..7
-	VMOVUPS     32(R11), Y10 // position = numbers[0], lanes 8..15
-	VPADDD      Y4, Y9, Y9 // position = position + (int) first, lanes 0..7
-	VPADDD      Y4, Y10, Y10 // position = position + (int) first, lanes 8..15
-	VCVTDQ2PS   Y9, Y9 // position = float(position), lanes 0..7
-	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 8..15
-	VFMADD231PS Y1, Y9, Y7 // S += position * slope, lanes 0..7
-	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 8..15
-	VCMPPS      $0x11, Y2, Y7, Y4 // low = S < lowest, lanes 0..7
-	VCMPPS      $0x11, Y2, Y8, Y9 // low = S < lowest, lanes 8..15
-	VBLENDVPS   Y4, Y2, Y7, Y7 // S = low ? lowest : S, lanes 0..7
-	VBLENDVPS   Y9, Y2, Y8, Y8 // S = low ? lowest : S, lanes 8..15
-	VMULPS      Y3, Y7, Y7 // S = S * unit, lanes 0..7
-	VMULPS      Y3, Y8, Y8 // S = S * unit, lanes 8..15
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y5, Y4 // hidden = bias == -Inf, lanes 0..7
-	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y5 // hidden = bias == -Inf, lanes 8..15
-	VBLENDVPS   Y4, x8_ff800000<>+0(SB), Y7, Y7 // S = hidden ? -Inf : S, lanes 0..7
-	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 8..15
-	VMOVUPS     Y7, (R9) // s_col[0] = S, lanes 0..7
-	VMOVUPS     Y8, 32(R9) // s_col[0] = S, lanes 8..15
+	VMOVUPS     (R12)(R13*4), Y6 // first cols lanes
+	VMOVUPS     32(R12)(R13*4), Y7 // first cols lanes
+	VMASKMOVPS  (R10), Y6, Y6 // bias = bias_col[0], cols lanes
+	VMASKMOVPS  32(R10), Y7, Y7 // bias = bias_col[0], cols lanes
+	VMOVUPS     (R9), Y8 // S = s_col[0], lanes 0..7
+	VMOVUPS     32(R9), Y9 // S = s_col[0], lanes 8..15
+	VFMADD231PS Y0, Y6, Y8 // S += bias * factor, lanes 0..7
+	VFMADD231PS Y0, Y7, Y9 // S += bias * factor, lanes 8..15
+	VMOVUPS     (R11), Y10 // position = numbers[0], lanes 0..7
+	VMOVUPS     32(R11), Y11 // position = numbers[0], lanes 8..15
+	VPADDD      Y5, Y10, Y10 // position = position + (int) first, lanes 0..7
+	VPADDD      Y5, Y11, Y11 // position = position + (int) first, lanes 8..15
+	VCVTDQ2PS   Y10, Y10 // position = float(position), lanes 0..7
+	VCVTDQ2PS   Y11, Y11 // position = float(position), lanes 8..15
+	VPOR        Y2, Y10, Y10 // position = position | sign, lanes 0..7
+	VPOR        Y2, Y11, Y11 // position = position | sign, lanes 8..15
+	VFMADD231PS Y1, Y10, Y8 // S += position * slope, lanes 0..7
+	VFMADD231PS Y1, Y11, Y9 // S += position * slope, lanes 8..15
+	VCMPPS      $0x11, Y3, Y8, Y5 // low = S < lowest, lanes 0..7
+	VCMPPS      $0x11, Y3, Y9, Y10 // low = S < lowest, lanes 8..15
+	VBLENDVPS   Y5, Y3, Y8, Y8 // S = low ? lowest : S, lanes 0..7
+	VBLENDVPS   Y10, Y3, Y9, Y9 // S = low ? lowest : S, lanes 8..15
+	VMULPS      Y4, Y8, Y8 // S = S * unit, lanes 0..7
+	VMULPS      Y4, Y9, Y9 // S = S * unit, lanes 8..15
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y6, Y5 // hidden = bias == -Inf, lanes 0..7
+	VCMPPS      $0x00, x8_ff800000<>+0(SB), Y7, Y6 // hidden = bias == -Inf, lanes 8..15
+	VBLENDVPS   Y5, x8_ff800000<>+0(SB), Y8, Y8 // S = hidden ? -Inf : S, lanes 0..7
+	VBLENDVPS   Y6, x8_ff800000<>+0(SB), Y9, Y9 // S = hidden ? -Inf : S, lanes 8..15
+	VMOVUPS     Y8, (R9) // s_col[0] = S, lanes 0..7
+	VMOVUPS     Y9, 32(R9) // s_col[0] = S, lanes 8..15
 
 less_5:
 	ADDQ CX, AX // s += stride

@@ -16298,8 +16298,8 @@ GLOBL x1_3f5fffff<>(SB), RODATA|NOPTR, $4
 DATA x1_7fffffff<>+0(SB)/4, $0x7fffffff
 GLOBL x1_7fffffff<>(SB), RODATA|NOPTR, $4
 
-// func biasTileAVX512(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
-TEXT ·biasTileAVX512(SB), NOSPLIT, $0-80
+// func biasTileAVX512(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, sign float32, lowest float32, unit float32)
+TEXT ·biasTileAVX512(SB), NOSPLIT, $0-84
 	MOVQ         s+0(FP), AX // s
 	MOVQ         stride+8(FP), CX // stride
 	MOVQ         bias+16(FP), DX // bias
@@ -16308,9 +16308,10 @@ TEXT ·biasTileAVX512(SB), NOSPLIT, $0-80
 	MOVQ         rows+32(FP), DI // rows
 	VBROADCASTSS factor+64(FP), Z0 // factor in all lanes
 	VBROADCASTSS slope+68(FP), Z1 // slope in all lanes
-	VBROADCASTSS lowest+72(FP), Z2 // lowest in all lanes
-	VBROADCASTSS unit+76(FP), Z3 // unit in all lanes
-	VBROADCASTSS x1_ff800000<>+0(SB), Z4 // -Inf
+	VBROADCASTSS sign+72(FP), Z2 // sign in all lanes
+	VBROADCASTSS lowest+76(FP), Z3 // lowest in all lanes
+	VBROADCASTSS unit+80(FP), Z4 // unit in all lanes
+	VBROADCASTSS x1_ff800000<>+0(SB), Z5 // -Inf
 	SHLQ         $0x02, CX // stride in bytes
 	SHLQ         $0x02, BX // biasStride in bytes
 	CMPQ         DI, $+1 // rows < 1
@@ -16321,24 +16322,25 @@ rows_1:
 	MOVQ         numbers+56(FP), R11 // numbers
 	MOVQ         AX, R9 // s_col = s
 	MOVQ         DX, R10 // bias_col = bias
-	VBROADCASTSS (SI), Z5 // first = all first[0]
+	VBROADCASTSS (SI), Z6 // first = all first[0]
 	CMPQ         R8, $+16 // cols < 16
 	JLT          cols_end_4 // cols < 16
 
 cols_3:
-	VMOVUPS     (R10), Z6 // bias = bias_col[0]
-	VMOVUPS     (R9), Z7 // S = s_col[0]
-	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
-	VMOVUPS     (R11), Z8 // position = numbers[0]
-	VPADDD      Z5, Z8, Z8 // position = position + (int) first
-	VCVTDQ2PS   Z8, Z8 // position = float(position)
-	VFMADD231PS Z1, Z8, Z7 // S += position * slope
-	VCMPPS      $0x11, Z2, Z7, K1 // low = S < lowest
-	VBLENDMPS   Z2, Z7, K1, Z7 // S = low ? lowest : S
-	VMULPS      Z3, Z7, Z7 // S = S * unit
-	VCMPPS      $0x00, Z4, Z6, K1 // hidden = bias == -Inf
-	VBLENDMPS   Z4, Z7, K1, Z7 // S = hidden ? -Inf : S
-	VMOVUPS     Z7, (R9) // s_col[0] = S
+	VMOVUPS     (R10), Z7 // bias = bias_col[0]
+	VMOVUPS     (R9), Z8 // S = s_col[0]
+	VFMADD231PS Z0, Z7, Z8 // S += bias * factor
+	VMOVUPS     (R11), Z9 // position = numbers[0]
+	VPADDD      Z6, Z9, Z9 // position = position + (int) first
+	VCVTDQ2PS   Z9, Z9 // position = float(position)
+	VPORD       Z2, Z9, Z9 // position = position | sign
+	VFMADD231PS Z1, Z9, Z8 // S += position * slope
+	VCMPPS      $0x11, Z3, Z8, K1 // low = S < lowest
+	VBLENDMPS   Z3, Z8, K1, Z8 // S = low ? lowest : S
+	VMULPS      Z4, Z8, Z8 // S = S * unit
+	VCMPPS      $0x00, Z5, Z7, K1 // hidden = bias == -Inf
+	VBLENDMPS   Z5, Z8, K1, Z8 // S = hidden ? -Inf : S
+	VMOVUPS     Z8, (R9) // s_col[0] = S
 	ADDQ        $+64, R9 // s_col += 64
 	ADDQ        $+64, R10 // bias_col += 64
 	ADDQ        $+64, R11 // numbers += 64
@@ -16352,19 +16354,20 @@ cols_end_4:
 	MOVQ        $-1, R12 // first cols lanes
 	BZHIQ       R8, R12, R12 // first cols lanes
 	KMOVQ       R12, K1 // first cols lanes
-	VMOVUPS.Z   (R10), K1, Z6 // bias = bias_col[0], cols lanes
-	VMOVUPS     (R9), Z7 // S = s_col[0]
-	VFMADD231PS Z0, Z6, Z7 // S += bias * factor
-	VMOVUPS     (R11), Z8 // position = numbers[0]
-	VPADDD      Z5, Z8, Z8 // position = position + (int) first
-	VCVTDQ2PS   Z8, Z8 // position = float(position)
-	VFMADD231PS Z1, Z8, Z7 // S += position * slope
-	VCMPPS      $0x11, Z2, Z7, K1 // low = S < lowest
-	VBLENDMPS   Z2, Z7, K1, Z7 // S = low ? lowest : S
-	VMULPS      Z3, Z7, Z7 // S = S * unit
-	VCMPPS      $0x00, Z4, Z6, K1 // hidden = bias == -Inf
-	VBLENDMPS   Z4, Z7, K1, Z7 // S = hidden ? -Inf : S
-	VMOVUPS     Z7, (R9) // s_col[0] = S
+	VMOVUPS.Z   (R10), K1, Z7 // bias = bias_col[0], cols lanes
+	VMOVUPS     (R9), Z8 // S = s_col[0]
+	VFMADD231PS Z0, Z7, Z8 // S += bias * factor
+	VMOVUPS     (R11), Z9 // position = numbers[0]
+	VPADDD      Z6, Z9, Z9 // position = position + (int) first
+	VCVTDQ2PS   Z9, Z9 // position = float(position)
+	VPORD       Z2, Z9, Z9 // position = position | sign
+	VFMADD231PS Z1, Z9, Z8 // S += position * slope
+	VCMPPS      $0x11, Z3, Z8, K1 // low = S < lowest
+	VBLENDMPS   Z3, Z8, K1, Z8 // S = low ? lowest : S
+	VMULPS      Z4, Z8, Z8 // S = S * unit
+	VCMPPS      $0x00, Z5, Z7, K1 // hidden = bias == -Inf
+	VBLENDMPS   Z5, Z8, K1, Z8 // S = hidden ? -Inf : S
+	VMOVUPS     Z8, (R9) // s_col[0] = S
 
 less_5:
 	ADDQ CX, AX // s += stride

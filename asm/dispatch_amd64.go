@@ -423,26 +423,26 @@ func capTileAVX512(s *float32, stride, rows, cols int, inverse, cap float32)
 //go:noescape
 func capTileAVX2(s *float32, stride, rows, cols int, inverse, cap float32)
 
-// BiasTile is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
+// BiasTile is s = max(s + factor·bias + slope·x, lowest)·unit, each step rounded once, with x = first[r]+numbers[c], or −|x| if sign is −0 instead of +0, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.
 //
 //go:noinline
-func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32) {
 	switch level {
 	case isa.AVX512:
-		biasTileAVX512(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		biasTileAVX512(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, sign, lowest, unit)
 		return
 	case isa.AVX2:
-		biasTileAVX2(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+		biasTileAVX2(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, sign, lowest, unit)
 		return
 	}
-	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, lowest, unit)
+	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, sign, lowest, unit)
 }
 
 //go:noescape
-func biasTileAVX512(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
+func biasTileAVX512(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32)
 
 //go:noescape
-func biasTileAVX2(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)
+func biasTileAVX2(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32)
 
 // ColumnMax begins a block of the online softmax of cols queries, a multiple of 16, each a column of s with a row for each key: max is updated, alpha and shift written, and the rows of l multiplied by alpha.
 //

@@ -17007,8 +17007,8 @@ cols_end_4:
 rows_end_2:
 	RET
 
-// func biasTileNEON(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, lowest float32, unit float32)
-TEXT ·biasTileNEON(SB), NOSPLIT, $0-80
+// func biasTileNEON(s *float32, stride int, bias *float32, biasStride int, rows int, cols int, first *int32, numbers *int32, factor float32, slope float32, sign float32, lowest float32, unit float32)
+TEXT ·biasTileNEON(SB), NOSPLIT, $0-84
 	MOVD  $constants<>(SB), R20 // constants
 	MOVD  s+0(FP), R0 // s
 	MOVD  stride+8(FP), R1 // stride
@@ -17020,11 +17020,13 @@ TEXT ·biasTileNEON(SB), NOSPLIT, $0-80
 	VDUP  V0.S[0], V0.S4 // factor in all lanes
 	FMOVS slope+68(FP), F1 // slope in all lanes
 	VDUP  V1.S[0], V1.S4 // slope in all lanes
-	FMOVS lowest+72(FP), F2 // lowest in all lanes
-	VDUP  V2.S[0], V2.S4 // lowest in all lanes
-	FMOVS unit+76(FP), F3 // unit in all lanes
-	VDUP  V3.S[0], V3.S4 // unit in all lanes
-	FMOVQ (R20), F4 // -Inf
+	FMOVS sign+72(FP), F2 // sign in all lanes
+	VDUP  V2.S[0], V2.S4 // sign in all lanes
+	FMOVS lowest+76(FP), F3 // lowest in all lanes
+	VDUP  V3.S[0], V3.S4 // lowest in all lanes
+	FMOVS unit+80(FP), F4 // unit in all lanes
+	VDUP  V4.S[0], V4.S4 // unit in all lanes
+	FMOVQ (R20), F5 // -Inf
 	LSL   $2, R1, R1 // stride in bytes
 	LSL   $2, R3, R3 // biasStride in bytes
 	CMP   $1, R7 // rows < 1
@@ -17035,63 +17037,67 @@ rows_1:
 	MOVD  numbers+56(FP), R11 // numbers
 	MOVD  R0, R9 // s_col = s
 	MOVD  R2, R10 // bias_col = bias
-	VLD1R (R6), [V5.S4] // first = all first[0]
+	VLD1R (R6), [V6.S4] // first = all first[0]
 	CMP   $16, R8 // cols < 16
 	BLT   cols_end_4 // cols < 16
 
 cols_3:
-	FMOVQ (R10), F6 // bias = bias_col[0], lanes 0..3
-	FMOVQ 16(R10), F7 // bias = bias_col[0], lanes 4..7
-	FMOVQ 32(R10), F8 // bias = bias_col[0], lanes 8..11
-	FMOVQ 48(R10), F9 // bias = bias_col[0], lanes 12..15
-	FMOVQ (R9), F10 // S = s_col[0], lanes 0..3
-	FMOVQ 16(R9), F11 // S = s_col[0], lanes 4..7
-	FMOVQ 32(R9), F12 // S = s_col[0], lanes 8..11
-	FMOVQ 48(R9), F13 // S = s_col[0], lanes 12..15
-	VFMLA V0.S4, V6.S4, V10.S4 // S += bias * factor, lanes 0..3
-	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 4..7
-	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 8..11
-	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 12..15
-	FMOVQ (R11), F14 // position = numbers[0], lanes 0..3
-	FMOVQ 16(R11), F15 // position = numbers[0], lanes 4..7
-	FMOVQ 32(R11), F16 // position = numbers[0], lanes 8..11
-	FMOVQ 48(R11), F17 // position = numbers[0], lanes 12..15
-	VADD  V5.S4, V14.S4, V14.S4 // position = position + (int) first, lanes 0..3
-	VADD  V5.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 4..7
-	VADD  V5.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 8..11
-	VADD  V5.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 12..15
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // position = float(position), lanes 0..3
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 4..7
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 8..11
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 12..15
-	VFMLA V1.S4, V14.S4, V10.S4 // S += position * slope, lanes 0..3
-	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 4..7
-	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 8..11
-	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 12..15
-	WORD  $0x6eaae44e // FCMGT V14.4S, V2.4S, V10.4S // low = S < lowest, lanes 0..3
-	WORD  $0x6eabe44f // FCMGT V15.4S, V2.4S, V11.4S // low = S < lowest, lanes 4..7
-	WORD  $0x6eace450 // FCMGT V16.4S, V2.4S, V12.4S // low = S < lowest, lanes 8..11
-	WORD  $0x6eade451 // FCMGT V17.4S, V2.4S, V13.4S // low = S < lowest, lanes 12..15
-	VBIT  V14.B16, V2.B16, V10.B16 // S = low ? lowest : S, lanes 0..3
-	VBIT  V15.B16, V2.B16, V11.B16 // S = low ? lowest : S, lanes 4..7
-	VBIT  V16.B16, V2.B16, V12.B16 // S = low ? lowest : S, lanes 8..11
-	VBIT  V17.B16, V2.B16, V13.B16 // S = low ? lowest : S, lanes 12..15
-	WORD  $0x6e23dd4a // FMUL V10.4S, V10.4S, V3.4S // S = S * unit, lanes 0..3
-	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // S = S * unit, lanes 4..7
-	WORD  $0x6e23dd8c // FMUL V12.4S, V12.4S, V3.4S // S = S * unit, lanes 8..11
-	WORD  $0x6e23ddad // FMUL V13.4S, V13.4S, V3.4S // S = S * unit, lanes 12..15
-	WORD  $0x4e24e4c6 // FCMEQ V6.4S, V6.4S, V4.4S // hidden = bias == -Inf, lanes 0..3
-	WORD  $0x4e24e4e7 // FCMEQ V7.4S, V7.4S, V4.4S // hidden = bias == -Inf, lanes 4..7
-	WORD  $0x4e24e508 // FCMEQ V8.4S, V8.4S, V4.4S // hidden = bias == -Inf, lanes 8..11
-	WORD  $0x4e24e529 // FCMEQ V9.4S, V9.4S, V4.4S // hidden = bias == -Inf, lanes 12..15
-	VBIT  V6.B16, V4.B16, V10.B16 // S = hidden ? -Inf : S, lanes 0..3
-	VBIT  V7.B16, V4.B16, V11.B16 // S = hidden ? -Inf : S, lanes 4..7
-	VBIT  V8.B16, V4.B16, V12.B16 // S = hidden ? -Inf : S, lanes 8..11
-	VBIT  V9.B16, V4.B16, V13.B16 // S = hidden ? -Inf : S, lanes 12..15
-	FMOVQ F10, (R9) // s_col[0] = S, lanes 0..3
-	FMOVQ F11, 16(R9) // s_col[0] = S, lanes 4..7
-	FMOVQ F12, 32(R9) // s_col[0] = S, lanes 8..11
-	FMOVQ F13, 48(R9) // s_col[0] = S, lanes 12..15
+	FMOVQ (R10), F7 // bias = bias_col[0], lanes 0..3
+	FMOVQ 16(R10), F8 // bias = bias_col[0], lanes 4..7
+	FMOVQ 32(R10), F9 // bias = bias_col[0], lanes 8..11
+	FMOVQ 48(R10), F10 // bias = bias_col[0], lanes 12..15
+	FMOVQ (R9), F11 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R9), F12 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F13 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F14 // S = s_col[0], lanes 12..15
+	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 0..3
+	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 4..7
+	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 8..11
+	VFMLA V0.S4, V10.S4, V14.S4 // S += bias * factor, lanes 12..15
+	FMOVQ (R11), F15 // position = numbers[0], lanes 0..3
+	FMOVQ 16(R11), F16 // position = numbers[0], lanes 4..7
+	FMOVQ 32(R11), F17 // position = numbers[0], lanes 8..11
+	FMOVQ 48(R11), F18 // position = numbers[0], lanes 12..15
+	VADD  V6.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 0..3
+	VADD  V6.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 4..7
+	VADD  V6.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 8..11
+	VADD  V6.S4, V18.S4, V18.S4 // position = position + (int) first, lanes 12..15
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 0..3
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 4..7
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 8..11
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // position = float(position), lanes 12..15
+	VORR  V2.B16, V15.B16, V15.B16 // position = position | sign, lanes 0..3
+	VORR  V2.B16, V16.B16, V16.B16 // position = position | sign, lanes 4..7
+	VORR  V2.B16, V17.B16, V17.B16 // position = position | sign, lanes 8..11
+	VORR  V2.B16, V18.B16, V18.B16 // position = position | sign, lanes 12..15
+	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 0..3
+	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 4..7
+	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 8..11
+	VFMLA V1.S4, V18.S4, V14.S4 // S += position * slope, lanes 12..15
+	WORD  $0x6eabe46f // FCMGT V15.4S, V3.4S, V11.4S // low = S < lowest, lanes 0..3
+	WORD  $0x6eace470 // FCMGT V16.4S, V3.4S, V12.4S // low = S < lowest, lanes 4..7
+	WORD  $0x6eade471 // FCMGT V17.4S, V3.4S, V13.4S // low = S < lowest, lanes 8..11
+	WORD  $0x6eaee472 // FCMGT V18.4S, V3.4S, V14.4S // low = S < lowest, lanes 12..15
+	VBIT  V15.B16, V3.B16, V11.B16 // S = low ? lowest : S, lanes 0..3
+	VBIT  V16.B16, V3.B16, V12.B16 // S = low ? lowest : S, lanes 4..7
+	VBIT  V17.B16, V3.B16, V13.B16 // S = low ? lowest : S, lanes 8..11
+	VBIT  V18.B16, V3.B16, V14.B16 // S = low ? lowest : S, lanes 12..15
+	WORD  $0x6e24dd6b // FMUL V11.4S, V11.4S, V4.4S // S = S * unit, lanes 0..3
+	WORD  $0x6e24dd8c // FMUL V12.4S, V12.4S, V4.4S // S = S * unit, lanes 4..7
+	WORD  $0x6e24ddad // FMUL V13.4S, V13.4S, V4.4S // S = S * unit, lanes 8..11
+	WORD  $0x6e24ddce // FMUL V14.4S, V14.4S, V4.4S // S = S * unit, lanes 12..15
+	WORD  $0x4e25e4e7 // FCMEQ V7.4S, V7.4S, V5.4S // hidden = bias == -Inf, lanes 0..3
+	WORD  $0x4e25e508 // FCMEQ V8.4S, V8.4S, V5.4S // hidden = bias == -Inf, lanes 4..7
+	WORD  $0x4e25e529 // FCMEQ V9.4S, V9.4S, V5.4S // hidden = bias == -Inf, lanes 8..11
+	WORD  $0x4e25e54a // FCMEQ V10.4S, V10.4S, V5.4S // hidden = bias == -Inf, lanes 12..15
+	VBIT  V7.B16, V5.B16, V11.B16 // S = hidden ? -Inf : S, lanes 0..3
+	VBIT  V8.B16, V5.B16, V12.B16 // S = hidden ? -Inf : S, lanes 4..7
+	VBIT  V9.B16, V5.B16, V13.B16 // S = hidden ? -Inf : S, lanes 8..11
+	VBIT  V10.B16, V5.B16, V14.B16 // S = hidden ? -Inf : S, lanes 12..15
+	FMOVQ F11, (R9) // s_col[0] = S, lanes 0..3
+	FMOVQ F12, 16(R9) // s_col[0] = S, lanes 4..7
+	FMOVQ F13, 32(R9) // s_col[0] = S, lanes 8..11
+	FMOVQ F14, 48(R9) // s_col[0] = S, lanes 12..15
 	ADD   $64, R9, R9 // s_col += 64
 	ADD   $64, R10, R10 // bias_col += 64
 	ADD   $64, R11, R11 // numbers += 64
@@ -17102,124 +17108,128 @@ cols_3:
 cols_end_4:
 	CMP   $1, R8 // cols < 1
 	BLT   less_5 // cols < 1
-	VEOR  V6.B16, V6.B16, V6.B16 // bias = bias_col[0], cols lanes
 	VEOR  V7.B16, V7.B16, V7.B16 // bias = bias_col[0], cols lanes
 	VEOR  V8.B16, V8.B16, V8.B16 // bias = bias_col[0], cols lanes
 	VEOR  V9.B16, V9.B16, V9.B16 // bias = bias_col[0], cols lanes
+	VEOR  V10.B16, V10.B16, V10.B16 // bias = bias_col[0], cols lanes
 	CMP   $4, R8 // bias = bias_col[0], cols lanes
 	BLT   tail_7 // bias = bias_col[0], cols lanes
-	FMOVQ (R10), F6 // bias = bias_col[0], cols lanes
+	FMOVQ (R10), F7 // bias = bias_col[0], cols lanes
 	CMP   $8, R8 // bias = bias_col[0], cols lanes
 	BLT   tail_8 // bias = bias_col[0], cols lanes
-	FMOVQ 16(R10), F7 // bias = bias_col[0], cols lanes
+	FMOVQ 16(R10), F8 // bias = bias_col[0], cols lanes
 	CMP   $12, R8 // bias = bias_col[0], cols lanes
 	BLT   tail_9 // bias = bias_col[0], cols lanes
-	FMOVQ 32(R10), F8 // bias = bias_col[0], cols lanes
+	FMOVQ 32(R10), F9 // bias = bias_col[0], cols lanes
 	CMP   $16, R8 // bias = bias_col[0], cols lanes
 	BLT   tail_10 // bias = bias_col[0], cols lanes
-	FMOVQ 48(R10), F9 // bias = bias_col[0], cols lanes
+	FMOVQ 48(R10), F10 // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_7:
 	TBZ   $1, R8, tail_one_11 // bias = bias_col[0], cols lanes
-	FMOVD (R10), F6 // bias = bias_col[0], cols lanes
+	FMOVD (R10), F7 // bias = bias_col[0], cols lanes
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
 	ADD   $8, R10, R8 // bias = bias_col[0], cols lanes
-	VLD1  (R8), V6.S[2] // bias = bias_col[0], cols lanes
+	VLD1  (R8), V7.S[2] // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_one_11:
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
-	FMOVS (R10), F6 // bias = bias_col[0], cols lanes
+	FMOVS (R10), F7 // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_8:
 	TBZ   $1, R8, tail_one_12 // bias = bias_col[0], cols lanes
-	FMOVD 16(R10), F7 // bias = bias_col[0], cols lanes
+	FMOVD 16(R10), F8 // bias = bias_col[0], cols lanes
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
 	ADD   $24, R10, R8 // bias = bias_col[0], cols lanes
-	VLD1  (R8), V7.S[2] // bias = bias_col[0], cols lanes
+	VLD1  (R8), V8.S[2] // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_one_12:
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
-	FMOVS 16(R10), F7 // bias = bias_col[0], cols lanes
+	FMOVS 16(R10), F8 // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_9:
 	TBZ   $1, R8, tail_one_13 // bias = bias_col[0], cols lanes
-	FMOVD 32(R10), F8 // bias = bias_col[0], cols lanes
+	FMOVD 32(R10), F9 // bias = bias_col[0], cols lanes
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
 	ADD   $40, R10, R8 // bias = bias_col[0], cols lanes
-	VLD1  (R8), V8.S[2] // bias = bias_col[0], cols lanes
+	VLD1  (R8), V9.S[2] // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_one_13:
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
-	FMOVS 32(R10), F8 // bias = bias_col[0], cols lanes
+	FMOVS 32(R10), F9 // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_10:
 	TBZ   $1, R8, tail_one_14 // bias = bias_col[0], cols lanes
-	FMOVD 48(R10), F9 // bias = bias_col[0], cols lanes
+	FMOVD 48(R10), F10 // bias = bias_col[0], cols lanes
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
 	ADD   $56, R10, R8 // bias = bias_col[0], cols lanes
-	VLD1  (R8), V9.S[2] // bias = bias_col[0], cols lanes
+	VLD1  (R8), V10.S[2] // bias = bias_col[0], cols lanes
 	JMP   tail_done_6 // bias = bias_col[0], cols lanes
 
 tail_one_14:
 	TBZ   $0, R8, tail_done_6 // bias = bias_col[0], cols lanes
-	FMOVS 48(R10), F9 // bias = bias_col[0], cols lanes
+	FMOVS 48(R10), F10 // bias = bias_col[0], cols lanes
 
 tail_done_6:
-	FMOVQ (R9), F10 // S = s_col[0], lanes 0..3
-	FMOVQ 16(R9), F11 // S = s_col[0], lanes 4..7
-	FMOVQ 32(R9), F12 // S = s_col[0], lanes 8..11
-	FMOVQ 48(R9), F13 // S = s_col[0], lanes 12..15
-	VFMLA V0.S4, V6.S4, V10.S4 // S += bias * factor, lanes 0..3
-	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 4..7
-	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 8..11
-	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 12..15
-	FMOVQ (R11), F14 // position = numbers[0], lanes 0..3
-	FMOVQ 16(R11), F15 // position = numbers[0], lanes 4..7
-	FMOVQ 32(R11), F16 // position = numbers[0], lanes 8..11
-	FMOVQ 48(R11), F17 // position = numbers[0], lanes 12..15
-	VADD  V5.S4, V14.S4, V14.S4 // position = position + (int) first, lanes 0..3
-	VADD  V5.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 4..7
-	VADD  V5.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 8..11
-	VADD  V5.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 12..15
-	WORD  $0x4e21d9ce // SCVTF V14.4S, V14.4S // position = float(position), lanes 0..3
-	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 4..7
-	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 8..11
-	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 12..15
-	VFMLA V1.S4, V14.S4, V10.S4 // S += position * slope, lanes 0..3
-	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 4..7
-	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 8..11
-	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 12..15
-	WORD  $0x6eaae445 // FCMGT V5.4S, V2.4S, V10.4S // low = S < lowest, lanes 0..3
-	WORD  $0x6eabe44e // FCMGT V14.4S, V2.4S, V11.4S // low = S < lowest, lanes 4..7
-	WORD  $0x6eace44f // FCMGT V15.4S, V2.4S, V12.4S // low = S < lowest, lanes 8..11
-	WORD  $0x6eade450 // FCMGT V16.4S, V2.4S, V13.4S // low = S < lowest, lanes 12..15
-	VBIT  V5.B16, V2.B16, V10.B16 // S = low ? lowest : S, lanes 0..3
-	VBIT  V14.B16, V2.B16, V11.B16 // S = low ? lowest : S, lanes 4..7
-	VBIT  V15.B16, V2.B16, V12.B16 // S = low ? lowest : S, lanes 8..11
-	VBIT  V16.B16, V2.B16, V13.B16 // S = low ? lowest : S, lanes 12..15
-	WORD  $0x6e23dd4a // FMUL V10.4S, V10.4S, V3.4S // S = S * unit, lanes 0..3
-	WORD  $0x6e23dd6b // FMUL V11.4S, V11.4S, V3.4S // S = S * unit, lanes 4..7
-	WORD  $0x6e23dd8c // FMUL V12.4S, V12.4S, V3.4S // S = S * unit, lanes 8..11
-	WORD  $0x6e23ddad // FMUL V13.4S, V13.4S, V3.4S // S = S * unit, lanes 12..15
-	WORD  $0x4e24e4c5 // FCMEQ V5.4S, V6.4S, V4.4S // hidden = bias == -Inf, lanes 0..3
-	WORD  $0x4e24e4e6 // FCMEQ V6.4S, V7.4S, V4.4S // hidden = bias == -Inf, lanes 4..7
-	WORD  $0x4e24e507 // FCMEQ V7.4S, V8.4S, V4.4S // hidden = bias == -Inf, lanes 8..11
-	WORD  $0x4e24e528 // FCMEQ V8.4S, V9.4S, V4.4S // hidden = bias == -Inf, lanes 12..15
-	VBIT  V5.B16, V4.B16, V10.B16 // S = hidden ? -Inf : S, lanes 0..3
-	VBIT  V6.B16, V4.B16, V11.B16 // S = hidden ? -Inf : S, lanes 4..7
-	VBIT  V7.B16, V4.B16, V12.B16 // S = hidden ? -Inf : S, lanes 8..11
-	VBIT  V8.B16, V4.B16, V13.B16 // S = hidden ? -Inf : S, lanes 12..15
-	FMOVQ F10, (R9) // s_col[0] = S, lanes 0..3
-	FMOVQ F11, 16(R9) // s_col[0] = S, lanes 4..7
-	FMOVQ F12, 32(R9) // s_col[0] = S, lanes 8..11
-	FMOVQ F13, 48(R9) // s_col[0] = S, lanes 12..15
+	FMOVQ (R9), F11 // S = s_col[0], lanes 0..3
+	FMOVQ 16(R9), F12 // S = s_col[0], lanes 4..7
+	FMOVQ 32(R9), F13 // S = s_col[0], lanes 8..11
+	FMOVQ 48(R9), F14 // S = s_col[0], lanes 12..15
+	VFMLA V0.S4, V7.S4, V11.S4 // S += bias * factor, lanes 0..3
+	VFMLA V0.S4, V8.S4, V12.S4 // S += bias * factor, lanes 4..7
+	VFMLA V0.S4, V9.S4, V13.S4 // S += bias * factor, lanes 8..11
+	VFMLA V0.S4, V10.S4, V14.S4 // S += bias * factor, lanes 12..15
+	FMOVQ (R11), F15 // position = numbers[0], lanes 0..3
+	FMOVQ 16(R11), F16 // position = numbers[0], lanes 4..7
+	FMOVQ 32(R11), F17 // position = numbers[0], lanes 8..11
+	FMOVQ 48(R11), F18 // position = numbers[0], lanes 12..15
+	VADD  V6.S4, V15.S4, V15.S4 // position = position + (int) first, lanes 0..3
+	VADD  V6.S4, V16.S4, V16.S4 // position = position + (int) first, lanes 4..7
+	VADD  V6.S4, V17.S4, V17.S4 // position = position + (int) first, lanes 8..11
+	VADD  V6.S4, V18.S4, V18.S4 // position = position + (int) first, lanes 12..15
+	WORD  $0x4e21d9ef // SCVTF V15.4S, V15.4S // position = float(position), lanes 0..3
+	WORD  $0x4e21da10 // SCVTF V16.4S, V16.4S // position = float(position), lanes 4..7
+	WORD  $0x4e21da31 // SCVTF V17.4S, V17.4S // position = float(position), lanes 8..11
+	WORD  $0x4e21da52 // SCVTF V18.4S, V18.4S // position = float(position), lanes 12..15
+	VORR  V2.B16, V15.B16, V15.B16 // position = position | sign, lanes 0..3
+	VORR  V2.B16, V16.B16, V16.B16 // position = position | sign, lanes 4..7
+	VORR  V2.B16, V17.B16, V17.B16 // position = position | sign, lanes 8..11
+	VORR  V2.B16, V18.B16, V18.B16 // position = position | sign, lanes 12..15
+	VFMLA V1.S4, V15.S4, V11.S4 // S += position * slope, lanes 0..3
+	VFMLA V1.S4, V16.S4, V12.S4 // S += position * slope, lanes 4..7
+	VFMLA V1.S4, V17.S4, V13.S4 // S += position * slope, lanes 8..11
+	VFMLA V1.S4, V18.S4, V14.S4 // S += position * slope, lanes 12..15
+	WORD  $0x6eabe466 // FCMGT V6.4S, V3.4S, V11.4S // low = S < lowest, lanes 0..3
+	WORD  $0x6eace46f // FCMGT V15.4S, V3.4S, V12.4S // low = S < lowest, lanes 4..7
+	WORD  $0x6eade470 // FCMGT V16.4S, V3.4S, V13.4S // low = S < lowest, lanes 8..11
+	WORD  $0x6eaee471 // FCMGT V17.4S, V3.4S, V14.4S // low = S < lowest, lanes 12..15
+	VBIT  V6.B16, V3.B16, V11.B16 // S = low ? lowest : S, lanes 0..3
+	VBIT  V15.B16, V3.B16, V12.B16 // S = low ? lowest : S, lanes 4..7
+	VBIT  V16.B16, V3.B16, V13.B16 // S = low ? lowest : S, lanes 8..11
+	VBIT  V17.B16, V3.B16, V14.B16 // S = low ? lowest : S, lanes 12..15
+	WORD  $0x6e24dd6b // FMUL V11.4S, V11.4S, V4.4S // S = S * unit, lanes 0..3
+	WORD  $0x6e24dd8c // FMUL V12.4S, V12.4S, V4.4S // S = S * unit, lanes 4..7
+	WORD  $0x6e24ddad // FMUL V13.4S, V13.4S, V4.4S // S = S * unit, lanes 8..11
+	WORD  $0x6e24ddce // FMUL V14.4S, V14.4S, V4.4S // S = S * unit, lanes 12..15
+	WORD  $0x4e25e4e6 // FCMEQ V6.4S, V7.4S, V5.4S // hidden = bias == -Inf, lanes 0..3
+	WORD  $0x4e25e507 // FCMEQ V7.4S, V8.4S, V5.4S // hidden = bias == -Inf, lanes 4..7
+	WORD  $0x4e25e528 // FCMEQ V8.4S, V9.4S, V5.4S // hidden = bias == -Inf, lanes 8..11
+	WORD  $0x4e25e549 // FCMEQ V9.4S, V10.4S, V5.4S // hidden = bias == -Inf, lanes 12..15
+	VBIT  V6.B16, V5.B16, V11.B16 // S = hidden ? -Inf : S, lanes 0..3
+	VBIT  V7.B16, V5.B16, V12.B16 // S = hidden ? -Inf : S, lanes 4..7
+	VBIT  V8.B16, V5.B16, V13.B16 // S = hidden ? -Inf : S, lanes 8..11
+	VBIT  V9.B16, V5.B16, V14.B16 // S = hidden ? -Inf : S, lanes 12..15
+	FMOVQ F11, (R9) // s_col[0] = S, lanes 0..3
+	FMOVQ F12, 16(R9) // s_col[0] = S, lanes 4..7
+	FMOVQ F13, 32(R9) // s_col[0] = S, lanes 8..11
+	FMOVQ F14, 48(R9) // s_col[0] = S, lanes 12..15
 
 less_5:
 	ADD R1, R0, R0 // s += stride

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/quern-go/quern/kernel"
 )
@@ -51,6 +52,13 @@ func (l *oddList) scores() {
 			scores[x] = float32(scores[x]*0.75) + float32((head+query+key+x)%3)
 		}
 	}
+	limits := func(_, _, query, key int, scores []float32) {
+		for x := range scores {
+			if (query+key+x)%4 == 0 {
+				scores[x] = float32(math.Copysign(math.MaxFloat32, float64(query%5-3)))
+			}
+		}
+	}
 	for _, c := range []struct {
 		name string
 		opts kernel.Options
@@ -58,8 +66,10 @@ func (l *oddList) scores() {
 		{"softcap", kernel.Options{Softcap: 1.5}},
 		{"bias", kernel.Options{Bias: bias}},
 		{"alibi", kernel.Options{ALiBi: slopes}},
+		{"alibi-symmetric", kernel.Options{ALiBi: kernel.ALiBi{Slopes: slopes.Slopes, Symmetric: true}}},
 		{"sinks", kernel.Options{Sinks: sinks}},
 		{"function", kernel.Options{ScoreFunc: function}},
+		{"bias-column", kernel.Options{Bias: kernel.BHSD(normal(5, 30), 1, 1, 30, 1), ScoreFunc: limits}},
 		{"bias+alibi", kernel.Options{Bias: bias, ALiBi: slopes, Mask: kernel.Causal{}}},
 		{"all", kernel.Options{Softcap: 2, Bias: bias, ALiBi: slopes, Sinks: sinks, ScoreFunc: function, Mask: kernel.Window{Left: 60}}},
 	} {

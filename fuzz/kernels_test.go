@@ -180,9 +180,10 @@ var kernels = append([]kernel{
 		bias := d.in("bias", d.matrix(rows, n), d.Float32)
 		first, numbers := d.in("first", vector(rows), integer), d.in("numbers", vector(roundUp(n)), integer)
 		factor, slope, lowest, unit := d.Float32(), d.Float32(), -float32(math.Abs(float64(d.Float32()))), d.Float32()
+		sign := []float32{0, float32(math.Copysign(0, -1))}[d.IntN(2)]
 		return func(l isa.Level) float32 {
 			asm.BiasTile(l, s.Ptr(), s.Stride, bias.Ptr(), bias.Stride, rows, n, (*int32)(unsafe.Pointer(first.Ptr())),
-				(*int32)(unsafe.Pointer(numbers.Ptr())), factor, slope, lowest, unit)
+				(*int32)(unsafe.Pointer(numbers.Ptr())), factor, slope, sign, lowest, unit)
 			return 0
 		}
 	}},

@@ -117,8 +117,8 @@ var manifest = append([]kernel{
 		Text: capTile,
 	}, {
 		Name: "BiasTile",
-		Sig:  "func(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32)",
-		Doc:  "is s = max(s + factor·bias + slope·(first[r]+numbers[c]), lowest)·unit, each step rounded once, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.",
+		Sig:  "func(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32)",
+		Doc:  "is s = max(s + factor·bias + slope·x, lowest)·unit, each step rounded once, with x = first[r]+numbers[c], or −|x| if sign is −0 instead of +0, and -Inf where the bias is -Inf; rows of s are read and written, and numbers read, up to the next multiple of 16.",
 		Text: biasTile,
 	}, {
 		Name: "ColumnMax",

@@ -88,7 +88,8 @@ func (e tanhText) apply(x machine.Value) machine.Value {
 
 // biasTile adds a bias and ALiBi, clamps, and changes units: s = max(fma(slope, position, fma(bias, factor,
 // s)), lowest)·unit, and -Inf where the bias is -Inf. The position of a column is the integer at its
-// place in numbers plus that of its row in first.
+// place in numbers plus that of its row in first, and with a sign of -0 what is farther in either direction is the more
+// negative.
 func biasTile(m *machine.Machine) {
 	var (
 		s          = m.Arg("s")
@@ -99,6 +100,7 @@ func biasTile(m *machine.Machine) {
 		rows       = m.Arg("rows")
 		factor     = m.ArgSplat("factor")
 		slope      = m.ArgSplat("slope")
+		sign       = m.ArgSplat("sign")
 		least      = m.ArgSplat("lowest")
 		unit       = m.ArgSplat("unit")
 		masked     = m.Const("-Inf", negInf)
@@ -120,6 +122,7 @@ func biasTile(m *machine.Machine) {
 			m.Load(x, number.At(0))
 			m.IntAdd(x, x, start)
 			m.ToFloat(x, x)
+			m.Or(x, x, sign)
 			m.FMA(t, x, slope)
 			m.Less(low, t, least)
 			m.Choose(t, low, least, t)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/quern-go/quern/internal/isa"
+	"github.com/quern-go/quern/internal/portable"
 )
 
 // Shape is the size of an attention problem.
@@ -50,10 +51,10 @@ type Options struct {
 	// Softcap, if not 0, replaces each score s by Softcap·tanh(s/Softcap). It must be positive.
 	Softcap float64
 	// Bias is added to the scores, after Softcap. It is of float32 and of shape [sequences or 1, Heads or 1, Queries or
-	// 1, keys], where a 1 stands for all, and may broadcast with stride 0; its rows and columns are
+	// 1, keys or 1], where a 1 stands for all, as in NumPy, and may broadcast with stride 0; its rows and columns are
 	// positions within a sequence, as in masks. A bias of -Inf masks, and so does having no column for
-	// a key; the lowest finite numbers do not, and rows that see nothing else average. It is read when
-	// the plan is run. The zero Tensor is none.
+	// a key where there is more than one; the lowest finite numbers do not, and rows that see nothing else average. It is
+	// read when the plan is run. The zero Tensor is none.
 	Bias Tensor
 	// ALiBi adds slopes, after Bias.
 	ALiBi ALiBi
@@ -64,9 +65,10 @@ type Options struct {
 	Sinks []float32
 
 	// Scores, if not the zero Tensor, receives the scores at some Stage, [Batch, Heads, Queries, Keys] in
-	// float32 and in natural units: for small problems, because it is Queries·Keys large and slow. Pairs of different sequences, and
-	// padding, are hidden in every stage: -Inf, and 0 as probabilities. Probabilities are those that
-	// sinks leave.
+	// float32 and in natural units: for small problems, because it is Queries·Keys large and slow. Pairs of different
+	// sequences, and padding, are hidden in every stage: -Inf, and 0 as probabilities. Probabilities are those that
+	// sinks leave. Asking for scores changes the last bits of the output, as Softcap and ScoreFunc do: scores are then
+	// computed in natural units instead of in base 2.
 	Scores Tensor
 	Stage  ScoreStage
 
@@ -86,8 +88,8 @@ type Options struct {
 //
 // Padded: the tensors have one batch entry a sequence, of which only a part is used. KeyStart is
 // the first key (left padding), KeyCount the number of keys from there; nil means 0, and all that
-// follow. QueryStart and QueryCount say the same of the queries. Queries that are padding see nothing: their output is
-// 0 and their log-sum-exp -Inf, and nothing of theirs is read.
+// follow. QueryStart and QueryCount say the same of the queries. Queries that are padding see nothing, which makes their
+// output 0, and nothing of theirs is read.
 //
 // In self-attention of a padded batch both are to be given, and are the same. A mask that puts the last query at the last
 // key has to know which is the last: an error says so where KeyCount cuts off keys, fewer are left than there are
@@ -560,13 +562,17 @@ func (p *Plan) clearPadding() {
 	}
 }
 
-// clearQueries writes what queries get that see nothing, not even a sink.
+// clearQueries writes what queries get that see nothing.
 func (p *Plan) clearQueries(batch, from, to int) {
 	for h := range p.shape.Heads {
+		nothing := float32(math.Inf(-1))
+		if p.opts.Sinks != nil {
+			nothing = (p.sinks[h] + 0) * portable.Ln2 // the log-sum-exp of one state
+		}
 		for i := from; i < to; i++ {
 			clear(p.tensors.out.elements(batch, h, i))
 			if lse := p.opts.LSE; lse != nil {
-				lse[(batch*p.shape.Heads+h)*p.shape.Queries+i] = float32(math.Inf(-1))
+				lse[(batch*p.shape.Heads+h)*p.shape.Queries+i] = nothing
 			}
 			if p.changes.output != nil {
 				p.blankScores(batch, h, i)

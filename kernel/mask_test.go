@@ -207,3 +207,83 @@ func TestPanics(t *testing.T) {
 		requireSameBits(t, p.run(t, 1).out, out, workers, " workers")
 	}
 }
+
+// TestOneColumn: a mask or bias with one number for all keys is what it is when that stands in every column.
+func TestOneColumn(t *testing.T) {
+	shape := kernel.Shape{Batch: 2, Heads: 2, KVHeads: 1, Queries: 30, Keys: 300, Dim: 5, ValueDim: 4}
+	r := rand.New(rand.NewPCG(3, 0))
+	rows := 2 * 2 * 30
+	seen, wide, biases := make([]bool, rows), make([]bool, rows*300), normal(r, rows)
+	expanded := make([]float32, rows*300)
+	for i := range rows {
+		seen[i] = r.IntN(3) > 0
+		if i%7 == 0 {
+			biases[i] = -infinity
+		}
+		for j := range 300 {
+			wide[i*300+j], expanded[i*300+j] = seen[i], biases[i]
+		}
+	}
+	for name, change := range map[string]func(*kernel.Options){
+		"plain":    func(*kernel.Options) {},
+		"function": func(o *kernel.Options) { o.ScoreFunc = func(_, _, _, _ int, _ []float32) {} },
+		"causal":   func(o *kernel.Options) { o.Mask = kernel.And{o.Mask, kernel.Causal{}} },
+	} {
+		p := normalProblem(1, shape, kernel.Options{Mask: kernel.BoolMask{Data: wide, Shape: [4]int{2, 2, 30, 300}}})
+		q := normalProblem(1, shape, kernel.Options{Mask: kernel.BoolMask{Data: seen, Shape: [4]int{2, 2, 30, 1}}})
+		p.bias, q.bias = dense(expanded, 2, 2, 30, 300), dense(biases, 2, 2, 30, 1)
+		change(&p.opts)
+		change(&q.opts)
+		want := p.run(t, 1)
+		require.NotContains(t, want.out, nan)
+		requireSame(t, want, q.run(t, 1), name)
+	}
+}
+
+// TestScoresAtTheLimit: a function may return any finite score. Those that are all the lowest average, and the largest
+// takes all the weight.
+func TestScoresAtTheLimit(t *testing.T) {
+	v := []float32{1, 2, 3, 6}
+	for _, c := range []struct {
+		scores []float32
+		want   float32
+	}{
+		{[]float32{-math.MaxFloat32, -math.MaxFloat32, -math.MaxFloat32, -math.MaxFloat32}, 3},
+		{[]float32{-3e38, -2.5e38, -2.4e38, -math.MaxFloat32}, 3},
+		{[]float32{-math.MaxFloat32, -infinity, -infinity, -math.MaxFloat32}, 3.5},
+		{[]float32{-infinity, -infinity, -infinity, -infinity}, 0},
+		{[]float32{0, math.MaxFloat32, -math.MaxFloat32, 1}, 2},
+		{[]float32{3e38, 0, 0, math.MaxFloat32}, 3.5},
+		{[]float32{0, infinity, 0, 0}, nan},
+		{[]float32{0, nan, 0, 0}, nan},
+	} {
+		out := []float32{0}
+		x := kernel.BHSD(floats(4), 1, 1, 4, 1)
+		err := kernel.Attention(kernel.BHSD(out, 1, 1, 1, 1), kernel.BHSD(floats(1), 1, 1, 1, 1), x, kernel.BHSD(v, 1, 1, 4, 1),
+			kernel.Options{ScoreFunc: func(_, _, _, _ int, scores []float32) { copy(scores, c.scores) }})
+		require.NoError(t, err)
+		requireSameBits(t, []float32{c.want}, out, c.scores)
+	}
+}
+
+// TestWhereNumbersBecomeTooLarge is the table of that name in NUMERICS.md.
+func TestWhereNumbersBecomeTooLarge(t *testing.T) {
+	const most = 2.3585e38
+	for _, c := range []struct {
+		q, k, v []float32
+		want    float32
+	}{
+		{[]float32{1}, []float32{-most, -most}, []float32{2, 4}, 3},
+		{[]float32{1}, []float32{most, 0}, []float32{2, 4}, 2},
+		{[]float32{1}, []float32{-2.36e38, -2.36e38}, []float32{2, 4}, 0},
+		{[]float32{1}, []float32{2.36e38, 0}, []float32{2, 4}, nan},
+		{[]float32{1}, []float32{0, 0}, []float32{1.7e38, 1.7e38}, 1.7e38},
+		{[]float32{1}, []float32{0, 0}, []float32{2e38, 2e38}, infinity},
+		{[]float32{1}, []float32{0, -200}, []float32{3.4e38, 3.4e38}, 3.4e38},
+	} {
+		n, out := len(c.k), []float32{0}
+		require.NoError(t, kernel.Attention(kernel.BHSD(out, 1, 1, 1, 1), kernel.BHSD(c.q, 1, 1, 1, 1),
+			kernel.BHSD(c.k, 1, 1, n, 1), kernel.BHSD(c.v, 1, 1, n, 1), kernel.Options{Scale: 1}))
+		requireSameBits(t, []float32{c.want}, out, c.k, c.v)
+	}
+}

@@ -14,8 +14,8 @@ type MaskFunc struct {
 }
 
 // BoolMask shows the keys whose element is true. Data is contiguous and of shape [sequences or 1, heads
-// or 1, queries or 1, keys], where a 1 stands for all; sequences of unequal length use the first
-// rows and columns. Keys beyond the last column are hidden.
+// or 1, queries or 1, keys or 1], where a 1 stands for all, as in NumPy; sequences of unequal length use the first
+// rows and columns. Of more columns than one, keys beyond the last are hidden.
 //
 // It is read when a plan is made.
 type BoolMask struct {
@@ -85,6 +85,14 @@ func (s *sequence) checkTensor(name string, sequences, heads, queries int) error
 	return checkBroadcast(name, "queries", queries, s.of.queries)
 }
 
+// checkColumns reports a mask with columns for more keys than there are.
+func (s *sequence) checkColumns(name string, columns int) error {
+	if columns != 1 && columns > s.of.keys {
+		return misuse(ErrShape, name, "has %d keys, want 1 or at most %d", columns, s.of.keys)
+	}
+	return nil
+}
+
 // checkLength reports data that does not have the elements of a shape, of which a word holds some.
 func checkLength(name string, length int, shape []int, perWord int) error {
 	total := 1
@@ -105,14 +113,20 @@ func (m BoolMask) compile(s *sequence) (visibility, error) {
 	if err := s.checkTensor(name, m.Shape[0], m.Shape[1], m.Shape[2]); err != nil {
 		return nil, err
 	}
-	if m.Shape[3] > s.of.keys {
-		return nil, misuse(ErrShape, name, "has %d keys, want at most %d", m.Shape[3], s.of.keys)
+	if err := s.checkColumns(name, m.Shape[3]); err != nil {
+		return nil, err
 	}
 	if err := checkLength(name, len(m.Data), m.Shape[:], 1); err != nil {
 		return nil, err
 	}
 	return tabulate(name, m.Shape[1], s, func(h, i, j0, n int) (bits [2]uint64) {
 		row := ((s.index%m.Shape[0])*m.Shape[1]+h)*m.Shape[2] + i%m.Shape[2]
+		if m.Shape[3] == 1 {
+			if m.Data[row] {
+				bits = every(n)
+			}
+			return bits
+		}
 		for x, seen := range m.Data[row*m.Shape[3]+min(j0, m.Shape[3]) : row*m.Shape[3]+min(j0+n, m.Shape[3])] {
 			if seen {
 				bits[x/64] |= 1 << (x % 64)

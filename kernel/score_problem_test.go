@@ -24,9 +24,12 @@ func (p problem) biasAt(s sequence, h, i, j int) float64 {
 	switch b := p.bias; {
 	case b.shape == [4]int{}:
 		return 0
-	case j >= b.shape[3]:
+	case b.shape[3] != 1 && j >= b.shape[3]:
 		return math.Inf(-1)
 	default:
+		if b.shape[3] == 1 {
+			j = 0
+		}
 		return float64(b.row(s.index%b.shape[0], h%b.shape[1], i%b.shape[2])[j])
 	}
 }
@@ -40,7 +43,11 @@ func (p problem) changeScores(q *ref.Problem) {
 			s, i, j := locate(all, b, i, j)
 			x := p.biasAt(s, h, i, j)
 			if slopes != nil {
-				x += float64(slopes[h]) * float64(j-i-s.offset(o.ALiBi.Align, o.ALiBi.Offset))
+				distance := float64(j - i - s.offset(o.ALiBi.Align, o.ALiBi.Offset))
+				if o.ALiBi.Symmetric {
+					distance = -math.Abs(distance)
+				}
+				x += float64(slopes[h]) * distance
 			}
 			return x
 		}
@@ -110,7 +117,7 @@ func drawScores(r *rand.Rand, heads int, all []sequence, o *kernel.Options) {
 		for range heads {
 			o.ALiBi.Slopes = append(o.ALiBi.Slopes, float32(r.NormFloat64()*math.Exp2(-float64(r.IntN(8)))))
 		}
-		o.ALiBi.Align = kernel.Alignment(r.IntN(2))
+		o.ALiBi.Align, o.ALiBi.Symmetric = kernel.Alignment(r.IntN(2)), r.IntN(3) == 0
 		if r.IntN(2) == 0 {
 			for _, s := range all {
 				o.ALiBi.Offset = append(o.ALiBi.Offset, s.keyOffset+r.IntN(100)-50)
@@ -140,7 +147,15 @@ func biasShape(r *rand.Rand, s kernel.Shape, o kernel.Options) [4]int {
 		}
 		return n
 	}
-	return [4]int{oneOr(len(all)), oneOr(s.Heads), oneOr(queries), max(0, keys-r.IntN(3)*r.IntN(50))}
+	return [4]int{oneOr(len(all)), oneOr(s.Heads), oneOr(queries), columns(r, keys)}
+}
+
+// columns draws how many columns a mask or bias has for so many keys: as many, fewer, or one for all.
+func columns(r *rand.Rand, keys int) int {
+	if r.IntN(5) == 0 {
+		return 1
+	}
+	return max(0, keys-r.IntN(4)*r.IntN(100))
 }
 
 // extent is the queries and keys that a mask or bias must broadcast to.

@@ -7,18 +7,23 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// ALiBi adds Slopes[h]·(j - i - offset) to the score of query i and key j in head h (Press et al., 2022). There
-// is one slope for each query head, a finite number; nil is none. The offset is what [Alignment] says.
+// ALiBi adds Slopes[h]·(j - i - offset) to the score of query i and key j in head h (Press et al., 2022): with a positive
+// slope, less the farther the key is behind. There is one slope for each query head, a finite number; nil is none. The
+// offset is what [Alignment] says.
 type ALiBi struct {
 	Slopes []float32
-	Align  Alignment
-	Offset []int // as in Causal
+	// Symmetric, for encoders, adds -Slopes[h]·|j - i - offset| instead: less the farther the key is in either direction.
+	Symmetric bool
+	Align     Alignment
+	Offset    []int // as in Causal
 }
 
 // ScoreFunc changes scores in place: those of one query with the keys of one block, of which there are at
 // most 128. The first is that of the key at position key, a multiple of 128. Scores are in natural
 // units, after scale, softcap, bias and ALiBi; those that the query may not see are -Inf, and what the
-// function makes of them is ignored. It may make others -Inf too: they get weight 0.
+// function makes of them is ignored. It may make others -Inf too: they get weight 0. Finite ones beyond
+// ±2.3585e38, which is the largest float32 divided by log2 e, become that: a query whose scores are all made
+// -math.MaxFloat32 averages.
 //
 // It is called from several goroutines at once, and not for a block of which the query sees nothing. A
 // panic reaches the caller of [Attention] or [Plan.Run].
@@ -34,7 +39,7 @@ type changes struct {
 	function     ScoreFunc
 	output       *Tensor // nil if scores are not wanted
 
-	factor, lowest, unit float32 // of asm.BiasTile
+	factor, sign, lowest, unit float32 // of asm.BiasTile
 }
 
 // none reports that scores stay as they are.
@@ -67,6 +72,9 @@ func (p *Plan) prepareScores(shape Shape, scale float64) error {
 	}
 
 	c.factor, c.lowest, c.unit = portable.Log2eHi, -math.MaxFloat32, 1
+	if o.ALiBi.Symmetric {
+		c.sign = float32(math.Copysign(0, -1))
+	}
 	if c.natural {
 		c.factor, c.lowest = 1, portable.LowestScore
 		if o.ScoreFunc == nil && !o.scoresWanted() {
@@ -135,11 +143,11 @@ func (p *Plan) bindScores() error {
 			if err := s.checkTensor(name, bias.Shape[0], bias.Shape[1], bias.Shape[2]); err != nil {
 				return err
 			}
-			if bias.Shape[3] > s.of.keys {
-				return misuse(ErrShape, name, "has %d keys, want at most %d", bias.Shape[3], s.of.keys)
+			if err := s.checkColumns(name, bias.Shape[3]); err != nil {
+				return err
 			}
 		}
-		if bias.Shape[3] < s.keyOffset+s.keys {
+		if bias.Shape[3] != 1 && bias.Shape[3] < s.keyOffset+s.keys {
 			s.visible = intersection{s.visible, first(bias.Shape[3])}
 		}
 	}
@@ -193,7 +201,9 @@ func (w *worker) change(t *tile, from, rows int, p *batch) {
 		w.hide(row, rows, p)
 		for r := from; r < from+rows; r++ {
 			if x := t.local(r); w.bits[x] != [2]uint64{} {
-				c.function(t.seq.index, t.head(r), r/w.group, b.j0, w.s[x*blockKeys:][:b.n:b.n])
+				scores := w.s[x*blockKeys:][:b.n:b.n]
+				c.function(t.seq.index, t.head(r), r/w.group, b.j0, scores)
+				clampScores(scores)
 			}
 		}
 	}
@@ -208,6 +218,18 @@ func (w *worker) change(t *tile, from, rows int, p *batch) {
 	w.record(t, from, rows, Probabilities)
 }
 
+// clampScores keeps what a function has made of scores finite in base 2, if it is finite.
+func clampScores(scores []float32) {
+	for j, s := range scores {
+		switch {
+		case s < portable.LowestScore && s >= -math.MaxFloat32:
+			scores[j] = portable.LowestScore
+		case s > -portable.LowestScore && s <= math.MaxFloat32:
+			scores[j] = -portable.LowestScore
+		}
+	}
+}
+
 // addBias adds bias and ALiBi to rows of one head: r, and every group-th after it.
 func (w *worker) addBias(t *tile, r, rows int, used halves) {
 	c, b := &t.p.changes, &w.blk
@@ -215,10 +237,7 @@ func (w *worker) addBias(t *tile, r, rows int, used halves) {
 	for rest := used; rest != 0; {
 		var start, end int
 		start, end, rest = rest.next()
-		cols := min(end, b.n) - start
-		if c.bias != nil {
-			cols = min(cols, c.bias.Shape[3]-b.j0-start)
-		}
+		cols := c.biasedKeys(b.j0+start, min(end, b.n)-start)
 		if cols <= 0 {
 			continue
 		}
@@ -226,18 +245,46 @@ func (w *worker) addBias(t *tile, r, rows int, used halves) {
 			w.first[x] = int32(b.j0 + start - (i + x) - t.seq.slopeOffset)
 		}
 		bias, stride := &noBias[0], 0
-		if c.bias != nil {
+		switch {
+		case c.bias == nil:
+		case c.bias.Shape[3] == 1:
+			bias, stride = w.spreadBias(t, h, i, rows), blockKeys
+		default:
 			bias, stride = t.biasRow(h, i, b.j0+start), c.bias.rowStride()
 		}
 		asm.BiasTile(w.level, at(w.s, t.local(r)*blockKeys+used.column(start)), w.group*blockKeys, bias, stride,
-			rows, cols, &w.first[0], &keyNumbers[0], c.factor, c.slopes[h], c.lowest, c.unit)
+			rows, cols, &w.first[0], &keyNumbers[0], c.factor, c.slopes[h], c.sign, c.lowest, c.unit)
 	}
+}
+
+// biasedKeys is how many of n keys from position j on have a bias, or could have one.
+func (c *changes) biasedKeys(j, n int) int {
+	if c.bias == nil || c.bias.Shape[3] == 1 {
+		return n
+	}
+	return min(n, c.bias.Shape[3]-j)
 }
 
 // biasRow is the address of the bias of a query and a key, by positions in the sequence.
 func (t *tile) biasRow(h, i, j int) *float32 {
 	bias := t.p.changes.bias
+	if bias.Shape[3] == 1 {
+		j = 0
+	}
 	return offset(bias.row(t.seq.index%bias.Shape[0], h%bias.Shape[1], i%bias.Shape[2]), j)
+}
+
+// spreadBias makes rows for the queries from i on of a bias that is one number for all keys.
+func (w *worker) spreadBias(t *tile, h, i, rows int) *float32 {
+	w.bias = grow(w.bias, lanes*blockKeys)
+	for x := range rows {
+		b := *t.biasRow(h, i+x, 0)
+		row := w.bias[x*blockKeys:][:blockKeys]
+		for j := range row {
+			row[j] = b
+		}
+	}
+	return at(w.bias, 0)
 }
 
 // rowStride is the distance between the rows of two queries, 0 where one stands for all.
@@ -253,7 +300,7 @@ func (w *worker) hideByBias(t *tile, from, to int) {
 	b := &w.blk
 	for r := from; r < to; r++ {
 		seen := &w.bits[t.local(r)]
-		for j := range min(b.n, t.p.changes.bias.Shape[3]-b.j0) {
+		for j := range t.p.changes.biasedKeys(b.j0, b.n) {
 			if math.IsInf(float64(*t.biasRow(t.head(r), r/w.group, b.j0+j)), -1) {
 				seen[j/64] &^= 1 << (j % 64)
 			}

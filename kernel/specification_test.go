@@ -235,7 +235,11 @@ func (p problem) changed(s sequence, h, i, j int, t float32) float32 {
 		if !p.natural() {
 			slope = float32(float64(slope) * math.Log2E)
 		}
-		t = fma(slope, float32(j-i-s.offset(o.ALiBi.Align, o.ALiBi.Offset)), t)
+		x := float32(j - i - s.offset(o.ALiBi.Align, o.ALiBi.Offset))
+		if o.ALiBi.Symmetric {
+			x = -float32(math.Abs(float64(x)))
+		}
+		t = fma(slope, x, t)
 	}
 	if (p.bias.shape != [4]int{} || o.ALiBi.Slopes != nil) && t < lowest {
 		t = lowest

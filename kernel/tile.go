@@ -139,6 +139,7 @@ type worker struct {
 	ones, weights     []float32
 	first             []int32     // by row of a few: the position of its first column from itself
 	sinks, nothing    []float32   // state of a few rows' sinks
+	bias              []float32   // rows of a bias that has one number for all keys
 	bits              [][2]uint64 // by row: the keys of the block at hand that it sees
 	untouched         bool        // the O of state is whatever it was
 	blk               block

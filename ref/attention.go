@@ -13,7 +13,8 @@ import (
 //
 //  1. s = q·k·Scale
 //  2. s = Softcap·tanh(s/Softcap)
-//  3. s += Bias, s += Slopes[h]·(j-i-SlopeOffset), and with either s is at least [LowestScore]
+//  3. s += Bias, s += Slopes[h]·(j-i-SlopeOffset), or -Slopes[h]·|j-i-SlopeOffset| if Symmetric, and with either s is at
+//     least [LowestScore]
 //  4. s = ScoreMod(s)
 //
 // A key is seen if Visible says so and its bias is not -Inf. All others are absent: their keys and
@@ -29,6 +30,7 @@ type Problem struct {
 	Bias        func(b, h, i, j int) float64            // -Inf: masked
 	Slopes      []float64                               // ALiBi, by query head
 	SlopeOffset int                                     // position of query 0 among the keys
+	Symmetric   bool                                    // ALiBi by distance: -|j-i-SlopeOffset| in the place of j-i-SlopeOffset
 	ScoreMod    func(b, h, i, j int, s float64) float64 // -Inf: weight 0, but not masked
 	Visible     Mask                                    // nil: all
 	Sinks       []float64                               // by query head; -Inf: none
@@ -163,7 +165,11 @@ func (p *Problem) changed(s float64, b, h, i, j int) float64 {
 		s += p.Bias(b, h, i, j)
 	}
 	if p.Slopes != nil {
-		s += p.Slopes[h] * float64(j-i-p.SlopeOffset)
+		x := float64(j - i - p.SlopeOffset)
+		if p.Symmetric {
+			x = -math.Abs(x)
+		}
+		s += p.Slopes[h] * x
 	}
 	if p.Bias != nil || p.Slopes != nil {
 		s = math.Max(s, LowestScore) // NaN stays

@@ -250,7 +250,7 @@ func CapTile(s *float32, stride, rows, cols int, inverse, cap float32) {
 }
 
 // BiasTile is the kernel of that name.
-func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, lowest, unit float32) {
+func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32) {
 	number := unsafe.Slice(numbers, roundUp(cols, lanes))
 	for r, start := range unsafe.Slice(first, rows) {
 		row := at(s, r*stride, roundUp(cols, lanes))
@@ -261,7 +261,8 @@ func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int,
 				b = biases[j]
 			}
 			t = FMA(b, factor, t)
-			t = FMA(float32(start+number[j]), slope, t)
+			x := math.Float32frombits(math.Float32bits(float32(start+number[j])) | math.Float32bits(sign))
+			t = FMA(x, slope, t)
 			if t < lowest {
 				t = lowest
 			}
