@@ -28,8 +28,7 @@ func (c *Cache) append(k, v Tensor) error {
 	if !c.made() {
 		return argument(ErrOption, "Cache", "was not made by NewCache")
 	}
-	config := &c.pool.config
-	n := k.Shape[2]
+	config, n := &c.pool.config, k.Shape[2]
 	if err := k.check("k", [4]int{1, config.KVHeads, n, config.Dim}); err != nil {
 		return err
 	}
@@ -41,73 +40,109 @@ func (c *Cache) append(k, v Tensor) error {
 	if c.closed {
 		return argument(ErrOption, "Cache", "was freed")
 	}
-	if n == 0 {
-		return nil
-	}
-	if n > maxSize-c.len {
-		return argument(ErrShape, "k", "makes a sequence of %d keys and %d more, want at most %d", c.len, n, maxSize)
-	}
-	if err := c.reserve(n); err != nil {
+	if err := c.checkGrowth("k", n); err != nil {
 		return err
+	}
+	if err := c.reserve(n, c.len, 0); err != nil {
+		return err
+	}
+	c.store(&arrival{k: &k, v: &v, n: n})
+	return nil
+}
+
+// checkGrowth reports more keys than a sequence may have.
+func (c *Cache) checkGrowth(name string, n int) error {
+	if n > maxSize-c.len {
+		return argument(ErrShape, name, "makes a sequence of %d keys and %d more, want at most %d", c.len, n, maxSize)
+	}
+	return nil
+}
+
+// exchanged says how the pages of a cache change when keys are added.
+type exchanged struct {
+	first int  // number of the first page that stays or comes
+	old   int  // pages that are given back, the first ones
+	fresh int  // pages that come
+	copy  bool // the last of those that stay is shared and will be written: it is copied into a fresh one
+	freed int  // of the old ones, those that nobody shares
+}
+
+// exchanged is how pages change for n more keys, if no query before a position will come any more.
+func (c *Cache) exchanged(n, position int) (x exchanged) {
+	p, size := c.pool, c.pool.config.PageKeys
+	x.first = c.first
+	if n == 0 {
+		return x
+	}
+	x.first = max(c.first, c.oldest(position)/size)
+	x.old = min(x.first-c.first, len(c.pages))
+	stay := len(c.pages) - x.old
+	x.fresh = (c.len+n-1)/size + 1 - x.first - stay
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if stay > 0 && c.len%size != 0 && c.pages[len(c.pages)-1].refs > 1 {
+		x.copy = true
+		x.fresh++
+	}
+	for _, g := range c.pages[:x.old] {
+		if g.refs == 1 {
+			x.freed++
+		}
+	}
+	return x
+}
+
+// reserve makes the pages for n more keys ready to be written, of which so many are held for this, and gives back those
+// that no query from a position on sees. It does nothing if there are not enough.
+func (c *Cache) reserve(n, position, held int) error {
+	x := c.exchanged(n, position)
+	pages, err := c.pool.exchange(c.pages[:x.old], c.pages, x.fresh, held)
+	if err != nil {
+		return err
+	}
+	if x.copy {
+		// Copied before it is given back, when another may begin to write it.
+		shared, last := len(c.pages)-1, len(pages)-1
+		mine, theirs := pages[last], pages[shared]
+		copy(mine.memory, theirs.memory)
+		copy(mine.finite, theirs.finite)
+		pages[shared], pages[last] = mine, theirs
+		c.pages = pages
+		c.drop(last, last+1)
+		pages = c.pages
+	}
+	c.pages = slices.Delete(pages, 0, x.old)
+	c.first = x.first
+	return nil
+}
+
+// arrival is new keys and values of a sequence: n rows from a first one on, of one batch entry of tensors.
+type arrival struct {
+	k, v            *Tensor
+	batch, first, n int
+}
+
+// store writes what arrives behind the keys of the cache, as far as there are pages for it.
+func (c *Cache) store(x *arrival) {
+	if x.n == 0 {
+		return
 	}
 	a := appenders.Get().(*appender)
 	a.size(c)
-	if n < panel {
-		a.ask(c, &k, &v, n)
+	if x.n < panel {
+		a.ask(c, x)
 	}
-	for head := range config.KVHeads {
-		for i := 0; i < n; {
+	for head := range c.pool.config.KVHeads {
+		for i := max(0, c.start()-c.len); i < x.n; {
 			j := c.len + i
-			rows := min(panel-j%panel, n-i)
-			b := c.at(head, j/blockKeys)
-			if j%blockKeys == 0 {
-				*b.finite = true
-			}
-			from, stride := a.float32Rows(&k, head, i, rows)
-			a.storeKeys(b, j%blockKeys, from, stride, rows, j < c.packed)
-			from, stride = a.float32Rows(&v, head, i, rows)
-			a.storeValues(b, j%blockKeys, from, stride, rows)
+			rows := min(panel-j%panel, x.n-i)
+			a.put(c.at(head, j/blockKeys), j%blockKeys, x, head, i, rows, j < c.packed)
 			i += rows
 		}
 	}
 	appenders.Put(a)
-	c.len += n
+	c.len += x.n
 	c.packed = c.len / panel * panel
-	return nil
-}
-
-// reserve makes the pages for n more keys ready to be written, and gives back those that no query from here
-// on sees. It does nothing if there are not enough.
-func (c *Cache) reserve(n int) error {
-	p, size := c.pool, c.pool.config.PageKeys
-	old := min(c.oldest(c.len)/size-c.first, len(c.pages))
-	fresh := (c.len+n-1)/size + 1 - c.first - len(c.pages)
-	shared := -1 // the last page, if it will be written and others hold it too
-	if last := len(c.pages) - 1; c.len%size != 0 {
-		p.mu.Lock()
-		if c.pages[last].refs > 1 {
-			shared = last
-			fresh++
-		}
-		p.mu.Unlock()
-	}
-	pages, err := p.exchange(c.pages[:old], c.pages, fresh)
-	if err != nil {
-		return err
-	}
-	c.pages = pages
-	if shared >= 0 {
-		// Copied before it is given back, when another may begin to write it.
-		last := len(c.pages) - 1
-		mine, theirs := c.pages[last], c.pages[shared]
-		copy(mine.memory, theirs.memory)
-		copy(mine.finite, theirs.finite)
-		c.pages[shared], c.pages[last] = mine, theirs
-		c.drop(last, last+1)
-	}
-	c.pages = slices.Delete(c.pages, 0, old)
-	c.first += old
-	return nil
 }
 
 // appender converts keys and values and puts them into pages.
@@ -134,23 +169,35 @@ func (a *appender) size(c *Cache) {
 	}
 }
 
+// put writes some of what arrives, from row i on, to place j of a block and behind it, all into one panel.
+// Dimension-major says that the panel, which then lacks keys since a Truncate, is not row-major.
+func (a *appender) put(b pageBlock, j int, x *arrival, head, i, rows int, dimensionMajor bool) {
+	if j == 0 {
+		*b.finite = true
+	}
+	from, stride := a.float32Rows(x.k, x.batch, head, x.first+i, rows)
+	a.storeKeys(b, j, from, stride, rows, dimensionMajor)
+	from, stride = a.float32Rows(x.v, x.batch, head, x.first+i, rows)
+	a.storeValues(b, j, from, stride, rows)
+}
+
 // ask asks for the memory that a few new keys come from and go to. It lies in two places of each head,
 // far from each other, which memory can look for all at once but stores would wait for one by one.
-func (a *appender) ask(c *Cache, k, v *Tensor, n int) {
+func (a *appender) ask(c *Cache, x *arrival) {
 	l, size, heads := &c.pool.layout, a.format.size(), c.pool.config.KVHeads
 	b, j := c.at(0, c.len/blockKeys), c.len%blockKeys
 	next := l.blocks * l.block / 4 // from head to head, as PrefetchRows counts
 	rows := func(p unsafe.Pointer, bytes int) {
 		asm.PrefetchRows(a.level, (*float32)(p), next, heads, (bytes+3)/4)
 	}
-	for _, x := range []*Tensor{k, v} {
-		if x.format == Float32 {
-			asm.PrefetchRows(a.level, x.row(0, 0, 0), x.Stride[1], heads, x.Shape[3])
+	for _, t := range []*Tensor{x.k, x.v} {
+		if t.format == Float32 {
+			asm.PrefetchRows(a.level, t.row(x.batch, 0, x.first), t.Stride[1], heads, t.Shape[3])
 		}
 	}
-	rows(unsafe.Add(b.k, j*l.dim*size), n*l.dim*size)
+	rows(unsafe.Add(b.k, j*l.dim*size), x.n*l.dim*size)
 	for column := 0; column < l.valueDim; column += panel {
-		rows(unsafe.Add(b.v, (column*blockKeys+j*panel)*size), min(n, blockKeys-j)*panel*size)
+		rows(unsafe.Add(b.v, (column*blockKeys+j*panel)*size), min(x.n, blockKeys-j)*panel*size)
 	}
 	if a.format == Int8 {
 		rows(unsafe.Pointer(offset(b.kScale, j)), 4)
@@ -159,8 +206,8 @@ func (a *appender) ask(c *Cache, k, v *Tensor, n int) {
 }
 
 // float32Rows returns rows of a tensor as float32, converted unless they are.
-func (a *appender) float32Rows(x *Tensor, head, i, rows int) (from *float32, stride int) {
-	src, dim := x.at(0, head, i), x.Shape[3]
+func (a *appender) float32Rows(x *Tensor, batch, head, i, rows int) (from *float32, stride int) {
+	src, dim := x.at(batch, head, i), x.Shape[3]
 	if x.format == Float32 {
 		return (*float32)(src), x.Stride[2]
 	}
@@ -169,8 +216,7 @@ func (a *appender) float32Rows(x *Tensor, head, i, rows int) (from *float32, str
 	return at(a.rows, 0), stride
 }
 
-// storeKeys writes rows of K from place j of a block on, all into one panel. Dimension-major says that
-// the panel, which then lacks keys since a Truncate, is not row-major.
+// storeKeys writes rows of K from place j of a block on.
 func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int, dimensionMajor bool) {
 	size := a.format.size()
 	to := unsafe.Add(b.k, size*(j/panel*panel*a.dim))

@@ -42,6 +42,8 @@ type Attender struct {
 	locked []*Cache // each once, in the order of locking
 	// functions says that user's functions run while they are locked.
 	functions bool
+
+	growth growth // of AppendAttend
 }
 
 // Attend does what the function [Attend] does.
@@ -62,7 +64,27 @@ func (a *Attender) exclusively(f func() error) error {
 }
 
 func (a *Attender) attend(out, q Tensor, caches []*Cache, opts Options) error {
+	return a.attendStored(out, q, stored{caches: caches}, opts)
+}
+
+// stored is where keys are that are not in tensors of a call: in caches, one a sequence, and in what arrives behind
+// them, if arrivals is not nil.
+type stored struct {
+	caches   []*Cache
+	arrivals []arrival
+}
+
+// keys is how many a sequence has.
+func (s *stored) keys(i int) int {
+	if s.arrivals == nil {
+		return s.caches[i].len
+	}
+	return s.caches[i].len + s.arrivals[i].n
+}
+
+func (a *Attender) attendStored(out, q Tensor, keys stored, opts Options) error {
 	defer a.forget()
+	caches := keys.caches
 	if err := a.lock(caches, opts.ScoreFunc != nil || callsFunctions(opts.Mask)); err != nil {
 		return err
 	}
@@ -84,8 +106,8 @@ func (a *Attender) attend(out, q Tensor, caches []*Cache, opts Options) error {
 	if !shape.grouped() {
 		return argument(ErrShape, "q", "has %d heads, want a multiple of the %d of the caches", shape.Heads, shape.KVHeads)
 	}
-	for _, c := range caches {
-		shape.Keys = max(shape.Keys, c.len)
+	for i := range caches {
+		shape.Keys = max(shape.Keys, keys.keys(i))
 	}
 	if err := q.check("q", [4]int{shape.Batch, shape.Heads, shape.Queries, shape.Dim}); err != nil {
 		return err
@@ -97,7 +119,7 @@ func (a *Attender) attend(out, q Tensor, caches []*Cache, opts Options) error {
 		return err
 	}
 	p := &a.plan
-	if err := p.reset(shape, opts, caches); err != nil {
+	if err := p.reset(shape, opts, keys); err != nil {
 		return err
 	}
 	return p.run(tensors{out: out, q: q})
@@ -145,13 +167,13 @@ func (a *Attender) forget() {
 	a.locked = a.locked[:0]
 	a.plan.release()
 	for i := range a.plan.sequences {
-		a.plan.sequences[i].cache = nil
+		a.plan.sequences[i].cache, a.plan.sequences[i].arriving = nil, arriving{}
 	}
 }
 
 // layOutCaches makes one sequence of each cache.
-func (p *Plan) layOutCaches(shape Shape, caches []*Cache) error {
-	r := &p.opts.Ragged
+func (p *Plan) layOutCaches(shape Shape, keys stored) error {
+	r, caches := &p.opts.Ragged, keys.caches
 	if r.CumKeys != nil || r.padded() {
 		return argument(ErrOption, "Options.Ragged", "has more than CumQueries: keys are in caches, and all queries are used")
 	}
@@ -171,7 +193,10 @@ func (p *Plan) layOutCaches(shape Shape, caches []*Cache) error {
 		if c.closed {
 			return argument(ErrOption, "caches", "entry %d was freed", i)
 		}
-		s.cache, s.keys = c, c.len
+		s.cache, s.keys = c, keys.keys(i)
+		if keys.arrivals != nil {
+			s.arriving = arriving{c, keys.arrivals[i]}
+		}
 		if cum := r.CumQueries; cum != nil {
 			s.batch, s.query0, s.queries = 0, cum[i], cum[i+1]-cum[i]
 		}
@@ -224,19 +249,24 @@ func (s *sequence) slideWindow() error {
 	return nil
 }
 
-// block makes a cache a source. A tile of few rows reads the block where it lies, in whatever format;
-// one of many has it converted, once.
+// block makes a cache a source.
 func (c *Cache) block(w *worker, t *tile, b int) (*packed, int) {
-	l, from, p := &c.pool.layout, c.at(t.kvHead, b), &w.page
 	n := min(c.len-b*blockKeys, blockKeys)
-	whole := min(max(c.packed-b*blockKeys, 0), roundUp(n, panel)) // keys in panels that are dimension-major
+	whole := min(max(c.packed-b*blockKeys, 0), roundUp(n, panel))
+	return w.readBlock(&c.pool.layout, c.at(t.kvHead, b), n, whole, t.r1-t.r0), 0
+}
+
+// readBlock makes a block of n keys of a page ready for a tile of so many rows. Few rows read it where it lies, in
+// whatever format; for many it is converted, once. Whole keys are in panels that are dimension-major.
+func (w *worker) readBlock(l *pageLayout, from pageBlock, n, whole, rows int) *packed {
+	p := &w.page
 	p.finite = unsafe.Slice(from.finite, 1)
 	if p.kScale, p.vScale = from.kScale, from.vScale; p.kScale != nil {
 		asm.Prefetch(w.level, p.kScale, 2*blockKeys) // read at once, when the products are there
 	}
 	p.format, p.k, p.v = l.format, from.k, from.v
 	p.pitch, p.stride, p.staged = panel, blockKeys*panel, noPanel
-	if l.format != Float32 && t.r1-t.r0 > directRows {
+	if l.format != Float32 && rows > directRows {
 		l.format.widen(w.level, at(w.own.ownK, 0), from.k, whole*l.dim)
 		for column := 0; column < l.valueDim; column += panel {
 			l.format.widen(w.level, at(w.own.ownV, column*blockKeys), unsafe.Add(from.v, column*blockKeys*l.format.size()), n*panel)
@@ -245,13 +275,13 @@ func (c *Cache) block(w *worker, t *tile, b int) (*packed, int) {
 	}
 	if whole < n {
 		p.staged, p.stagedK = whole/panel, at(w.own.ownK, whole*l.dim)
-		rows := unsafe.Add(from.k, whole*l.dim*l.format.size())
+		k := unsafe.Add(from.k, whole*l.dim*l.format.size())
 		if l.format != Float32 {
 			w.wide = grow(w.wide, panel*l.dim)
-			l.format.widen(w.level, at(w.wide, 0), rows, (n-whole)*l.dim)
-			rows = unsafe.Pointer(&w.wide[0])
+			l.format.widen(w.level, at(w.wide, 0), k, (n-whole)*l.dim)
+			k = unsafe.Pointer(&w.wide[0])
 		}
-		asm.Transpose(w.level, p.stagedK, panel, (*float32)(rows), l.dim, n-whole, l.dim)
+		asm.Transpose(w.level, p.stagedK, panel, (*float32)(k), l.dim, n-whole, l.dim)
 	}
-	return p, 0
+	return p
 }

@@ -124,6 +124,7 @@ type sequence struct {
 	slopeOffset   int // of ALiBi
 
 	cache    *Cache   // where the keys are, unless in tensors
+	arriving arriving // or some of them are, that are to follow those in the cache
 	band     band     // what visible points to in the usual case of a cache, so that a call
 	windowed windowed // allocates nothing
 
@@ -163,7 +164,7 @@ func (t *tensors) attend(opts Options) error {
 	p := plans.Get().(*Plan)
 	defer plans.Put(p)
 	defer p.release()
-	if err := p.reset(shape, opts, nil); err != nil {
+	if err := p.reset(shape, opts, stored{}); err != nil {
 		return err
 	}
 	return p.run(*t)
@@ -208,7 +209,7 @@ type Plan struct {
 // runs need: O(S·Dim), never O(S²), but for masks that are tables of bits.
 func NewAttention(shape Shape, opts Options) (*Plan, error) {
 	p := new(Plan)
-	if err := p.reset(shape, opts, nil); err != nil {
+	if err := p.reset(shape, opts, stored{}); err != nil {
 		return nil, in("NewAttention", err)
 	}
 	return p, nil
@@ -304,7 +305,7 @@ func (p *Plan) Reset(shape Shape, opts Options) error {
 			return err
 		}
 		defer p.settled.leave()
-		return p.reset(shape, opts, nil)
+		return p.reset(shape, opts, stored{})
 	}))
 }
 
@@ -320,8 +321,8 @@ func (p *Plan) exclusively(f func() error) error {
 	return f()
 }
 
-// reset is Reset for a plan that nobody else uses. Keys are in caches, one a sequence, or in tensors if that is nil.
-func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
+// reset is Reset for a plan that nobody else uses. Keys are in tensors, or stored if there are caches.
+func (p *Plan) reset(shape Shape, opts Options, keys stored) error {
 	p.shape = Shape{}
 	if err := shape.check(); err != nil {
 		return err
@@ -351,7 +352,7 @@ func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 	if shape.KVHeads > 0 {
 		p.group = shape.Heads / shape.KVHeads
 	}
-	if err := p.layOut(shape, caches); err != nil {
+	if err := p.layOut(shape, keys); err != nil {
 		return err
 	}
 	p.shape = shape
@@ -360,7 +361,7 @@ func (p *Plan) reset(shape Shape, opts Options, caches []*Cache) error {
 }
 
 // layOut turns both layouts of Ragged into sequences.
-func (p *Plan) layOut(shape Shape, caches []*Cache) error {
+func (p *Plan) layOut(shape Shape, keys stored) error {
 	r, n := &p.opts.Ragged, shape.Batch
 	packedLayout := r.CumQueries != nil || r.CumKeys != nil
 	if packedLayout {
@@ -386,8 +387,8 @@ func (p *Plan) layOut(shape Shape, caches []*Cache) error {
 	}
 	var err error
 	switch {
-	case caches != nil:
-		err = p.layOutCaches(shape, caches)
+	case keys.caches != nil:
+		err = p.layOutCaches(shape, keys)
 	case packedLayout:
 		err = p.layOutPacked(shape)
 	default:

@@ -224,7 +224,7 @@ func churn(t *testing.T, r *rand.Rand, steps int) (exhausted int) {
 		restore := isa.Use(isa.Supported()[r.IntN(len(isa.Supported()))])
 		n := r.IntN(len(all))
 		c := all[n]
-		switch op := r.IntN(16); {
+		switch op := r.IntN(17); {
 		case op < 7:
 			rows := pick(r, [2]int{1, 1}, [2]int{1, 40}, [2]int{32, 32}, [2]int{100, 300})
 			k, v := drawRows(r, source, config.KVHeads, rows, config.Dim), drawRows(r, source, config.KVHeads, rows, config.ValueDim)
@@ -256,6 +256,10 @@ func churn(t *testing.T, r *rand.Rand, steps int) (exhausted int) {
 			c.cache.Reset()
 			c.model.truncate(0)
 			c.last = 0
+		case op < 14:
+			if growSome(t, r, source, config, all) {
+				exhausted++
+			}
 		default:
 			attendSome(t, r, source, config, all)
 		}
@@ -327,41 +331,108 @@ func attendSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.C
 		caches, chosen = append(caches, c.cache), append(chosen, c)
 		cum = append(cum, cum[len(cum)-1]+queries)
 	}
-	group, total := 1+r.IntN(4), cum[len(cum)-1]
-	heads := group * config.KVHeads
-	opts := kernel.Options{Workers: 1 + r.IntN(3)}
-	causal := r.IntN(2) == 0
-	if causal {
-		opts.Mask = kernel.Causal{}
+	batch := drawBatch(r, source, config, chosen, cum, equal)
+	require.NoError(t, kernel.Attend(batch.out.tensor(), batch.q.tensor(), caches, batch.opts))
+	batch.requireModel(t)
+}
+
+// batch is queries of some caches, and what comes out.
+type batch struct {
+	config kernel.CacheConfig
+	chosen []*churned
+	cum    []int // queries before each sequence
+	group  int   // query heads that share a key/value head
+	equal  bool  // not packed
+	causal bool
+	opts   kernel.Options
+	q, out array
+}
+
+func drawBatch(r *rand.Rand, source *fuzz.Source, config kernel.CacheConfig, chosen []*churned, cum []int, equal bool) batch {
+	b := batch{config: config, chosen: chosen, cum: cum, group: 1 + r.IntN(4), equal: equal, causal: r.IntN(2) == 0}
+	total, heads := cum[len(cum)-1], b.group*config.KVHeads
+	b.opts.Workers = 1 + r.IntN(3)
+	if b.causal {
+		b.opts.Mask = kernel.Causal{}
 	}
-	shape := [4]int{1, heads, total, config.Dim}
-	if equal {
-		shape = [4]int{len(caches), heads, most, config.Dim}
-	} else {
-		opts.Ragged.CumQueries = cum
+	entries := len(chosen)
+	if !equal {
+		b.opts.Ragged.CumQueries, entries = cum, 1
 	}
-	q := dense(make([]float32, total*heads*config.Dim), shape[0], shape[1], shape[2], shape[3])
-	for i := range q.data {
-		q.data[i] = source.Float32()
+	each := total / max(entries, 1)
+	b.q = dense(make([]float32, total*heads*config.Dim), entries, heads, each, config.Dim)
+	for i := range b.q.data {
+		b.q.data[i] = source.Float32()
 	}
-	got := result{make([]float32, total*heads*config.ValueDim), make([]float32, total*heads)}
-	opts.LSE = got.lse
-	out := dense(got.out, shape[0], shape[1], shape[2], config.ValueDim)
-	require.NoError(t, kernel.Attend(out.tensor(), q.tensor(), caches, opts))
-	factor := float32(math.Log2E / math.Sqrt(float64(config.Dim)))
-	for n, c := range chosen {
-		for i := range cum[n+1] - cum[n] {
-			b, position := n, i
-			if !equal {
-				b, position = 0, cum[n]+i
+	b.out = dense(make([]float32, total*heads*config.ValueDim), entries, heads, each, config.ValueDim)
+	b.opts.LSE = make([]float32, total*heads)
+	return b
+}
+
+// requireModel compares what has come out, or some of it, with the models of the caches.
+func (b *batch) requireModel(t *testing.T) {
+	factor, heads := float32(math.Log2E/math.Sqrt(float64(b.config.Dim))), b.q.shape[1]
+	for n, c := range b.chosen {
+		queries := b.cum[n+1] - b.cum[n]
+		for i := 0; i < queries; i += 1 + queries/4 { // the model is slow
+			entry, position := n, i
+			if !b.equal {
+				entry, position = 0, b.cum[n]+i
 			}
 			for h := range heads {
-				want := c.model.attend(q.row(b, h, position), factor, h/group, c.model.sees(i, cum[n+1]-cum[n], causal))
-				requireSame(t, want, result{out.row(b, h, position), got.lse[(b*heads+h)*shape[2]+position:][:1]},
-					"config ", fmt.Sprintf("%+v", config), ", ", c.model.len(), " keys, query ", i, " of head ", h, " of sequence ", n, ", causal ", causal)
+				want := c.model.attend(b.q.row(entry, h, position), factor, h/b.group, c.model.sees(i, queries, b.causal))
+				got := result{b.out.row(entry, h, position), b.opts.LSE[(entry*heads+h)*b.q.shape[2]+position:][:1]}
+				requireSame(t, want, got, "config ", fmt.Sprintf("%+v", b.config), ", ", c.model.len(), " keys, query ", i,
+					" of head ", h, " of sequence ", n, ", causal ", b.causal)
 			}
 		}
 	}
+}
+
+// growSome appends to some of the caches in one call, and attends. It reports whether the pool was exhausted.
+func growSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.CacheConfig, all []*churned) (exhausted bool) {
+	var caches []*kernel.Cache
+	var chosen []*churned
+	cum, equal := []int{0}, r.IntN(2) == 0
+	rows := func() int {
+		if isa.Active() != isa.Go && r.IntN(6) == 0 {
+			return 260 + r.IntN(300) // more than a page
+		}
+		return pick(r, [2]int{1, 1}, [2]int{1, 40}, [2]int{129, 150})
+	}
+	most := rows()
+	for _, n := range r.Perm(len(all))[:1+r.IntN(min(len(all), 3))] {
+		if !equal {
+			most = r.IntN(2) * rows()
+		}
+		caches, chosen = append(caches, all[n].cache), append(chosen, all[n])
+		cum = append(cum, cum[len(cum)-1]+most)
+	}
+	b := drawBatch(r, source, config, chosen, cum, equal)
+	s := b.q.shape
+	k, v := floats(s[0]*config.KVHeads*s[2]*config.Dim), floats(s[0]*config.KVHeads*s[2]*config.ValueDim)
+	for _, x := range [][]float32{k, v} {
+		for i := range x {
+			x[i] = source.Float32()
+		}
+	}
+	keys, values := dense(k, s[0], config.KVHeads, s[2], config.Dim), dense(v, s[0], config.KVHeads, s[2], config.ValueDim)
+	before := chosen[0].cache.Pool().Bytes()
+	if err := kernel.AppendAttend(b.out.tensor(), b.q.tensor(), keys.tensor(), values.tensor(), caches, b.opts); err != nil {
+		require.ErrorIs(t, err, kernel.ErrPool)
+		require.Equal(t, before, chosen[0].cache.Pool().Bytes())
+		return true
+	}
+	for n, c := range chosen {
+		entry, from, to := n, 0, cum[n+1]-cum[n]
+		if !equal {
+			entry, from, to = 0, cum[n], cum[n+1]
+		}
+		c.model.append(keys.part(entry, from, to), values.part(entry, from, to))
+		c.last = min(to-from, config.PageKeys)
+	}
+	b.requireModel(t)
+	return false
 }
 
 func TestCachesAgainstModel(t *testing.T) {

@@ -274,6 +274,12 @@ func (l *MultiHead) blame(err error) error {
 		} else if field, ok := strings.CutPrefix(e.Argument, "Options."); ok {
 			e.Argument = "MultiHeadOptions." + field
 		}
+		switch e.Argument {
+		case "caches":
+			e.Argument = "in.Caches"
+		case "k": // which the layer has made of it
+			e.Argument = "in.X"
+		}
 	}
 	return err
 }
@@ -343,7 +349,9 @@ func (l *MultiHead) checkedForward(y Tensor, in MultiHeadInput) error {
 		l.multiplier.crew.run(workersFor(o.Workers), l.turns, l.turn)
 	}
 	if in.Caches != nil {
-		if err := l.attend(in.Caches); err != nil {
+		err := l.attender.appendAttend(l.out.heads, l.q.heads, l.k.heads, l.v.heads, in.Caches,
+			Options{Scale: l.o.Scale, Mask: l.o.Mask, Workers: l.o.Workers})
+		if err != nil {
 			return err
 		}
 	} else if err := l.attention.run(tensors{l.out.heads, l.q.heads, l.k.heads, l.v.heads}); err != nil {
@@ -369,33 +377,8 @@ func (l *MultiHead) checkCaches(shape Shape, in *MultiHeadInput) error {
 			return argument(ErrShape, "in.Caches", "entries have %d heads of %d and %d, want %d heads of %d and %d",
 				has.KVHeads, has.Dim, has.ValueDim, shape.KVHeads, shape.Dim, shape.ValueDim)
 		}
-		if slices.Contains(in.Caches[:i], c) {
-			return argument(ErrOption, "in.Caches", "entry %d is there twice", i)
-		}
 	}
 	return nil
-}
-
-// attend appends to caches and attends to them. After an error they are as before.
-func (l *MultiHead) attend(caches []*Cache) error {
-	for i, c := range caches {
-		if err := c.Append(l.k.heads.Batch(i), l.v.heads.Batch(i)); err != nil {
-			l.retract(caches[:i])
-			return err
-		}
-	}
-	err := l.attender.Attend(l.out.heads, l.q.heads, caches, Options{Scale: l.o.Scale, Mask: l.o.Mask, Workers: l.o.Workers})
-	if err != nil {
-		l.retract(caches)
-	}
-	return err
-}
-
-// retract takes back what was just appended to caches.
-func (l *MultiHead) retract(caches []*Cache) {
-	for _, c := range caches {
-		_ = c.Truncate(c.Len() - l.k.heads.Shape[2]) // which is always possible
-	}
 }
 
 // checkInput compares the tensors with the weights.
@@ -468,7 +451,7 @@ func (l *MultiHead) prepare(shape Shape, r *Ragged, self bool) error {
 	l.prepared = false
 	l.shape = shape
 	l.ragged.set(r)
-	err := l.attention.reset(shape, Options{Scale: o.Scale, Mask: o.Mask, Ragged: l.ragged, Workers: o.Workers}, nil)
+	err := l.attention.reset(shape, Options{Scale: o.Scale, Mask: o.Mask, Ragged: l.ragged, Workers: o.Workers}, stored{})
 	l.prepared = err == nil
 	return err
 }

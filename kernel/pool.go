@@ -60,6 +60,7 @@ type Pool struct {
 	free   []*page
 	pages  int // allocated so far, free or not
 	most   int // how many there may be
+	held   int // of those that can be taken, how many are promised
 	caches uint64
 }
 
@@ -102,21 +103,28 @@ func (c CacheConfig) layout() pageLayout {
 
 // pageBlock is one block of one head.
 type pageBlock struct {
-	k, v           unsafe.Pointer
-	kScale, vScale *float32 // with int8
+	k, v           unsafe.Pointer // of which k is behind the scales
+	kScale, vScale *float32       // with int8
 	finite         *bool
 }
 
 func (l *pageLayout) at(p *page, head, block int) pageBlock {
 	n := head*l.blocks + block
-	base := unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.memory)), n*l.block)
-	b := pageBlock{k: unsafe.Add(base, l.k), v: unsafe.Add(base, l.v), finite: &p.finite[n]}
+	return l.on(unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.memory)), n*l.block), &p.finite[n])
+}
+
+// on is a block in some memory.
+func (l *pageLayout) on(base unsafe.Pointer, finite *bool) pageBlock {
+	b := pageBlock{k: unsafe.Add(base, l.k), v: unsafe.Add(base, l.v), finite: finite}
 	if l.format == Int8 {
 		b.kScale = (*float32)(base)
 		b.vScale = offset(b.kScale, blockKeys)
 	}
 	return b
 }
+
+// base is where a block begins.
+func (b *pageBlock) base(l *pageLayout) unsafe.Pointer { return unsafe.Add(b.k, -l.k) }
 
 // NewPool returns a pool without pages: memory is allocated as caches need it, and stays with the pool.
 // Errors are of type [*ArgumentError].
@@ -188,21 +196,44 @@ func (p *Pool) FreeBytes() int64 {
 	mustNotNil(p, "Pool", "FreeBytes")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, bytes := p.most-p.pages+len(p.free), int64(p.layout.bytes)
+	n, bytes := p.available(), int64(p.layout.bytes)
 	return min(int64(n), math.MaxInt64/max(bytes, 1)) * bytes
 }
 
-// exchange gives pages back and appends n others to got, or returns an error and does neither.
-func (p *Pool) exchange(back []*page, got []*page, n int) ([]*page, error) {
+// available is how many pages can be taken that nobody holds. The mutex is held.
+func (p *Pool) available() int { return p.most - p.pages + len(p.free) - p.held }
+
+// hold keeps n pages for an exchange that will come.
+func (p *Pool) hold(n int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if have := p.available(); n > have {
+		return &poolError{wanted: n, bytes: p.layout.bytes, free: have, of: p.most}
+	}
+	p.held += n
+	return nil
+}
+
+// unhold gives up pages that were held.
+func (p *Pool) unhold(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held -= n
+}
+
+// exchange gives pages back and appends n others to got, or returns an error and does neither. So many were held
+// for it, and are so no more.
+func (p *Pool) exchange(back []*page, got []*page, n, held int) ([]*page, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held -= held
 	freed := 0
 	for _, g := range back {
 		if g.refs == 1 {
 			freed++
 		}
 	}
-	if have := p.most - p.pages + len(p.free) + freed; n > have {
+	if have := p.available() + freed; n > have {
 		return got, &poolError{wanted: n, bytes: p.layout.bytes, free: have, of: p.most}
 	}
 	p.release(back)

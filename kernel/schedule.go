@@ -262,6 +262,8 @@ func (s *schedule) do(p *Plan, w *worker, i, n int) bool {
 	r0 := number * s.rows
 	w.task = tile{p, &p.tensors, seq, kvHead, r0, min(r0+s.rows, seq.queries*p.group), s.epoch + uint64(g), packing{}, 0}
 	switch {
+	case seq.arriving.next.n > 0:
+		w.task.keys = &seq.arriving
 	case seq.cache != nil:
 		w.task.keys = seq.cache
 	case g < s.whole:

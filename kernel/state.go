@@ -54,7 +54,7 @@ func (t *tensors) attendInto(s *State, opts Options) error {
 	p := plans.Get().(*Plan)
 	defer plans.Put(p)
 	defer p.release()
-	if err := p.reset(shape, opts, nil); err != nil {
+	if err := p.reset(shape, opts, stored{}); err != nil {
 		return err
 	}
 	return p.runState(s, *t)

@@ -128,7 +128,8 @@ type worker struct {
 	dimPitch, valuePitch int
 	own                  packed // for tiles that nobody shares their keys with: one block
 	page                 packed // one block of a cache, where it lies
-	slot                 slot   // of groups that it takes as a whole
+	arrived              arrivedBlock
+	slot                 slot // of groups that it takes as a whole
 	task                 tile
 
 	wide []float32 // rows of another format, converted
