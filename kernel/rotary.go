@@ -52,8 +52,8 @@ type Rotary struct {
 	cos, sin []float32
 }
 
-// NewRotary computes the frequencies, and tables for as many positions as are asked for: none if Positions is 0,
-// which restricts nothing. The frequencies are rounded to float64 once, the angle, a float64 product, once more,
+// NewRotary computes the frequencies, and tables for as many positions as are asked for. If Positions is 0 there are
+// none, and all positions are computed when they come. The frequencies are rounded to float64 once, the angle, a float64 product, once more,
 // and its sine and cosine, within 1 ULP in float64, to float32: the same bits on every machine. Errors are of
 // type [*ArgumentError].
 func NewRotary(o RotaryOptions) (*Rotary, error) {
@@ -226,8 +226,8 @@ func (p *Positions) at(b, s, sequence int) int {
 }
 
 // Apply turns every head of x in place: queries, or keys before attention or a cache sees them. x is of
-// float32, at least Dim channels wide, and its elements must not overlap. Positions must lie between -2³⁰ and
-// 2³⁰, and if Cos and Sin were given, in those. Errors are of type [*ArgumentError]; nothing has been written
+// float32, at least Dim channels wide, and its elements must not overlap. Positions must be from -2³⁰ to
+// 2³⁰, or, if Cos and Sin were given, among theirs. Errors are of type [*ArgumentError]; nothing has been written
 // then. It does not allocate.
 //
 // With a and b the channels of a pair, the results are fma(a, cos, -(b·sin)) and fma(b, cos, a·sin):
@@ -253,12 +253,16 @@ func (r *Rotary) Apply(x Tensor, at Positions) error {
 	return nil
 }
 
-// rowPart and headPart are how many entries of a position's row, and how many heads, a call of assembly takes.
+// rowPart and headPart are how many entries of a position's row, and how many heads, a call of assembly takes at
+// most, so that none is long.
 const rowPart, headPart = 256, 64
 
 // rotate turns the rows [from, to) of a batch entry.
 func (r *Rotary) rotate(level isa.Level, x *Tensor, at *Positions, b, from, to int) {
 	width := r.width()
+	if width == 0 {
+		return
+	}
 	for s := from; s < to; s++ {
 		position := at.at(b, s, x.Shape[2])
 		if position < 0 || position >= r.positions {
@@ -303,7 +307,7 @@ func (r *Rotary) turn(level isa.Level, x *Tensor, b, s, first int, cos, sin []fl
 	}
 }
 
-// turnApart turns part of the two halves of a head. Assembly wants them beside each other, so that is a copy.
+// turnApart turns part of the two halves of a head. Assembly wants them side by side, so it gets a copy.
 func (r *Rotary) turnApart(level isa.Level, row *float32, first int, cos, sin []float32) {
 	var both [2 * rowPart]float32
 	n, head := len(cos), unsafe.Slice(row, r.dim)
