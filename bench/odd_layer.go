@@ -41,14 +41,31 @@ func (l *oddList) layer() {
 
 	for _, interleaved := range []bool{false, true} {
 		for _, dim := range []int{2, 30, 64} {
-			l.add(fmt.Sprintf("rotary/%d/interleaved=%v", dim, interleaved), func() [][]float32 {
-				r := must(kernel.NewRotary(kernel.RotaryOptions{Dim: dim, Positions: 5000, Interleaved: interleaved}))
-				x := normal(1, 3*40*66)
-				check(r.Apply(kernel.BSHD(x, 1, 40, 3, 66), kernel.Positions{Offset: 4321}))
-				return [][]float32{x}
-			})
+			name := fmt.Sprintf("rotary/%d/interleaved=%v", dim, interleaved)
+			turned := func(tables int, at kernel.Positions) func() [][]float32 {
+				return func() [][]float32 {
+					r := must(kernel.NewRotary(kernel.RotaryOptions{Dim: dim, Positions: tables, Interleaved: interleaved}))
+					x := normal(1, 3*40*66)
+					check(r.Apply(kernel.BSHD(x, 1, 40, 3, 66), at))
+					return [][]float32{x}
+				}
+			}
+			near, far := kernel.Positions{Offset: 4321}, kernel.Positions{Offset: 1<<30 - 39}
+			negative, lowest := kernel.Positions{Offset: -20}, kernel.Positions{Offset: -1 << 30}
+			l.add(name, turned(5000, near))
+			l.addSame(name+"/some-tables", name, turned(4340, near))
+			l.add(name+"/far", turned(0, far))
+			l.add(name+"/negative", turned(10, negative))
+			l.addSame(name+"/negative/no-tables", name+"/negative", turned(0, negative))
+			l.add(name+"/lowest", turned(0, lowest))
 		}
 	}
+	l.add("rotary/1100", func() [][]float32 { // wider than what is computed at a time
+		r := must(kernel.NewRotary(kernel.RotaryOptions{Dim: 1100, Positions: 2}))
+		x := normal(1, 4*1101)
+		check(r.Apply(kernel.BHSD(x, 1, 1, 4, 1101), kernel.Positions{IDs: []int{1, -1, 3_000_000, 131_071}}))
+		return [][]float32{x}
+	})
 
 	const tokens, width, heads = 37, 24, 3
 	weights := func(seed uint64, rows, cols int) *kernel.Weights {

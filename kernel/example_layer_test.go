@@ -70,6 +70,19 @@ func ExampleQuantize() {
 	// Output: [127 127 -64 64] [0.1000 0.0079] [6.30 1.50] <nil>
 }
 
+// Without tables: any position will do, negative ones too. Tables would give the same bits.
+func ExampleNewRotary() {
+	rotary, err := kernel.NewRotary(kernel.RotaryOptions{Dim: 2})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	keys := []float32{1, 0, 1, 0, 1, 0}
+	err = rotary.Apply(kernel.BHSD(keys, 1, 1, 3, 2), kernel.Positions{IDs: []int{-1, 1, 3_000_000}})
+	fmt.Printf("%.3f %v\n", keys, err)
+	// Output: [0.540 -0.841 0.540 0.841 0.478 -0.878] <nil>
+}
+
 // A quarter turn at position 1: a user's own tables.
 func ExampleRotary_Apply() {
 	rotary, err := kernel.NewRotary(kernel.RotaryOptions{

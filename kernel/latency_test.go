@@ -194,6 +194,14 @@ func TestCallsAreShort(t *testing.T) {
 		}
 	}
 	rotary := must(kernel.NewRotary(kernel.RotaryOptions{Dim: 128, Positions: 1024}))
+	wideRotary := must(kernel.NewRotary(kernel.RotaryOptions{Dim: long, Positions: 2}))
+	turn := func(rotary *kernel.Rotary, x kernel.Tensor, offset int) func() {
+		return func() {
+			if err := rotary.Apply(x, kernel.Positions{Offset: offset}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	append1024 := func(format kernel.Format) func() {
 		c := must(kernel.NewCache(kernel.CacheConfig{KVHeads: 8, Dim: 128, Format: format}))
 		k := kernel.BSHD(x[:1024*1024], 1, 1024, 8, 128)
@@ -249,11 +257,10 @@ func TestCallsAreShort(t *testing.T) {
 		}},
 		{"MatMul", multiply(1024)},
 		{"MatMul, one row", multiply(1)},
-		{"Rotary.Apply", func() {
-			if err := rotary.Apply(kernel.BSHD(scores[:1024*1024], 1, 1024, 8, 128), kernel.Positions{}); err != nil {
-				t.Error(err)
-			}
-		}},
+		{"Rotary.Apply", turn(rotary, kernel.BSHD(scores[:1024*1024], 1, 1024, 8, 128), 0)},
+		{"Rotary.Apply without tables", turn(rotary, kernel.BSHD(scores[:1024*1024], 1, 1024, 8, 128), -5000)},
+		{"Rotary.Apply, many heads", turn(rotary, kernel.BSHD(scores, 1, 1, long/128, 128), 0)},
+		{"Rotary.Apply, wide", turn(wideRotary, kernel.BSHD(scores, 1, 1, 1, long), 1)},
 		{"Attention", longAttention(t, 2048, kernel.Options{})},
 		{"Attention, strided", longAttention(t, 8192, kernel.Options{Mask: kernel.SparseStrided{Stride: 128}})},
 		{"Attention, softcap", longAttention(t, 2048, kernel.Options{Softcap: 20, ALiBi: kernel.ALiBi{Slopes: []float32{1}}})},

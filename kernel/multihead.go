@@ -59,7 +59,8 @@ type MultiHeadInput struct {
 	// OutBias, or 0. Without positions of their own, rows count from the first one of their sequence.
 	Ragged Ragged
 	// Positions and KeyPositions are those of X and of Context for Rotary. Without a context only
-	// Positions counts.
+	// Positions counts. The zero value leaves them to Ragged and Caches, as is said there; to start from 0 in
+	// spite of them, give Offsets of 0.
 	Positions, KeyPositions Positions
 	// Caches, if not nil, has one for each batch entry, of KVHeads, HeadDim+2·Overlap and
 	// ValueDim+2·Overlap, none of them twice. The keys and values of X, or of Context, are appended, and the queries
@@ -552,10 +553,10 @@ func (l *MultiHead) placeRows(in *MultiHeadInput, self bool, queries, keys int) 
 		l.qAt = implied(&in.Positions, &l.qKept, l.batch, queries, r.CumQueries, queryStart)
 		l.kAt = implied(keyAt, &l.kKept, l.batch, keys, cumKeys, start)
 	}
-	if err := l.qAt.check("in.Positions", l.batch, queries, l.o.Rotary.positions); err != nil {
+	if err := l.qAt.check("in.Positions", l.batch, queries, l.o.Rotary); err != nil {
 		return err
 	}
-	if err := l.kAt.check(name, l.batch, keys, l.o.Rotary.positions); err != nil {
+	if err := l.kAt.check(name, l.batch, keys, l.o.Rotary); err != nil {
 		return err
 	}
 	l.qTurns = l.batch * ((queries + turnBlock - 1) / turnBlock)

@@ -69,7 +69,7 @@ func randomLayer(t testing.TB, r *rand.Rand, cross bool) *testLayer {
 		Bq: o.QueryBias, Bk: o.KeyBias, Bv: o.ValueBias, Bo: o.OutBias, Overlap: overlap,
 	}
 	if r.Intn(2) == 0 {
-		ro := RotaryOptions{Dim: 2 * r.Intn(d/2+1), Positions: 100, Interleaved: r.Intn(2) == 0, Base: 100}
+		ro := RotaryOptions{Dim: 2 * r.Intn(d/2+1), Positions: []int{0, 7, 100}[r.Intn(3)], Interleaved: r.Intn(2) == 0, Base: 100}
 		rotary, err := NewRotary(ro)
 		require.NoError(t, err)
 		o.Rotary = rotary
@@ -299,6 +299,46 @@ func TestMultiHeadWithCaches(t *testing.T) {
 	}
 }
 
+// Positions need no tables and may be negative, also with caches: far from 0, and through it, tokens that come a few
+// at a time get the bits that they get in one prefill.
+func TestMultiHeadFarPositions(t *testing.T) {
+	r := rand.New(rand.NewSource(14))
+	for _, start := range []int{3_000_000, -21, maxPosition - 29, -maxPosition} {
+		l := randomLayer(t, r, false)
+		for l.Rotary == nil || l.Rotary.dim == 0 {
+			l = randomLayer(t, r, false)
+		}
+		const batch, sequence = 2, 30
+		l.Mask = Causal{}
+		x, y := gaussian(r, batch*sequence*l.width), make([]float32, batch*sequence*l.out)
+		layer := l.new(t)
+		in := MultiHeadInput{X: BHSD(x, batch, 1, sequence, l.width), Positions: Positions{Offset: start}}
+		require.NoError(t, layer.Forward(BHSD(y, batch, 1, sequence, l.out), in))
+		l.twin.Visible = ref.Causal(0)
+		l.twin.QueryAt = func(_, s int) int { return start + s }
+		l.twin.KeyAt = l.twin.QueryAt
+		if start > -1000 && start < 1e7 { // where a float64 angle is precise
+			requireNear(t, l.twin.Forward(x, x, batch, sequence, sequence), y)
+		}
+		caches := l.caches(t, batch, 0)
+		for from, n := 0, 1; from < sequence; from, n = from+n, n%3+1 {
+			n = min(n, sequence-from)
+			part, got := make([]float32, 0, batch*n*l.width), make([]float32, batch*n*l.out)
+			for b := range batch {
+				part = append(part, x[(b*sequence+from)*l.width:][:n*l.width]...)
+			}
+			in := MultiHeadInput{X: BHSD(part, batch, 1, n, l.width), Caches: caches, Positions: Positions{Offset: start + from}}
+			if start+from == 0 {
+				in.Positions.Offsets = make([]int, batch) // an Offset of 0 would say nothing
+			}
+			require.NoError(t, layer.Forward(BHSD(got, batch, 1, n, l.out), in))
+			for b := range batch {
+				requireBits(t, y[(b*sequence+from)*l.out:][:n*l.out], got[b*n*l.out:][:n*l.out], "tokens %d to %d of sequence %d, from %d on", from, from+n, b, start)
+			}
+		}
+	}
+}
+
 // An encoder's keys are made once, in pieces if need be, and then attended to from caches.
 func TestMultiHeadContextInCaches(t *testing.T) {
 	r := rand.New(rand.NewSource(12))
@@ -483,8 +523,8 @@ func TestMultiHeadErrors(t *testing.T) {
 	for name, in := range map[string]MultiHeadInput{
 		"in.X":                 {X: BHSD(gaussian(r, 66), 2, 1, 3, 11)},
 		"in.Context":           {X: x, Context: BHSD(gaussian(r, 90), 3, 1, 3, 10)},
-		"in.Positions":         {X: x, Positions: Positions{Offset: 7}},
-		"in.KeyPositions":      {X: x, Context: x, KeyPositions: Positions{Offset: 7}},
+		"in.Positions":         {X: x, Positions: Positions{Offset: maxPosition - 1}},
+		"in.KeyPositions":      {X: x, Context: x, KeyPositions: Positions{Offset: math.MinInt}},
 		"in.Ragged.KeyCount":   {X: x, Ragged: Ragged{KeyCount: []int{1, 4}}},
 		"in.Ragged.CumQueries": {X: BHSD(gaussian(r, 60), 1, 1, 6, 10), Ragged: Ragged{CumQueries: []int{0, 5}}},
 	} {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/big"
+	"unsafe"
 
 	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
@@ -16,7 +17,14 @@ type RotaryOptions struct {
 	// Dim is the number of channels that are turned, the first ones of each head: an even number.
 	// The others stay as they are.
 	Dim int
-	// Positions is the number of positions that tables are made for: 0 to Positions-1.
+	// Positions is how many positions have tables: those from 0 to Positions-1. 0 means that none has. A
+	// table takes 4·Dim bytes, or 8·Dim if Interleaved; Positions·Dim is at most 2²⁸.
+	//
+	// Tables save time and change no bit. For any other position from -2³⁰ to 2³⁰, sines and cosines are
+	// computed when it comes, which adds 0.6 µs to a row of 128 channels. With a table, such a row of 8 heads
+	// takes 0.04 µs, of 32 heads 0.17 (an AMD EPYC, Zen 5, with AVX-512; go test -bench Rotary ./kernel).
+	//
+	// With Cos and Sin there are no other positions.
 	Positions int
 	// Base of the frequencies; 0 means 10000.
 	Base float64
@@ -28,19 +36,26 @@ type RotaryOptions struct {
 	Cos, Sin []float32
 }
 
-// Rotary holds the tables of rotary position embeddings (Su et al., "RoFormer", 2021). It never
-// changes: layers and goroutines may share it.
+// maxPosition bounds positions on both sides. Up to there the roundings of frequency and angle, 2⁻⁵³ of the angle
+// each, come to no more than 2⁻²², and portable.SinCos is as good as it says.
+const maxPosition = 1 << 30
+
+// Rotary turns pairs of channels by their position (Su et al., "RoFormer", 2021). It never changes: layers and
+// goroutines may share it.
 type Rotary struct {
 	dim, positions int
 	interleaved    bool
+	given          bool      // the tables are the user's
+	frequencies    []float64 // of each pair, if they are not
 	// A row for each position: Dim/2 numbers, or if interleaved Dim, two the same in cos and in sin
 	// the negative one first.
 	cos, sin []float32
 }
 
-// NewRotary makes tables. The frequencies are rounded to float64 once, the angle, a float64 product,
-// once more, and its sine and cosine, within 1 ULP in float64, to float32: the same bits on every
-// machine. Errors are of type [*ArgumentError].
+// NewRotary computes the frequencies, and tables for as many positions as are asked for. If Positions is 0 there are
+// none, and all positions are computed when they come. The frequencies are rounded to float64 once, the angle, a float64 product, once more,
+// and its sine and cosine, within 1 ULP in float64, to float32: the same bits on every machine. Errors are of
+// type [*ArgumentError].
 func NewRotary(o RotaryOptions) (*Rotary, error) {
 	switch {
 	case o.Dim < 0 || o.Dim%2 != 0 || o.Dim > maxSize:
@@ -59,27 +74,20 @@ func NewRotary(o RotaryOptions) (*Rotary, error) {
 	if o.Base == 0 {
 		o.Base = 10000
 	}
-	r := &Rotary{dim: o.Dim, positions: o.Positions, interleaved: o.Interleaved}
-	n := o.Positions * r.width()
-	r.cos, r.sin = make([]float32, 0, n), make([]float32, 0, n)
-	var frequencies []float64
-	if o.Cos == nil {
-		frequencies = rotaryFrequencies(o.Base, pairs)
+	r := &Rotary{dim: o.Dim, positions: o.Positions, interleaved: o.Interleaved, given: o.Cos != nil}
+	if !r.given {
+		r.frequencies = rotaryFrequencies(o.Base, pairs)
 	}
+	width := r.width()
+	r.cos, r.sin = make([]float32, o.Positions*width), make([]float32, o.Positions*width)
 	for p := range o.Positions {
+		cos, sin := r.cos[p*width:][:width], r.sin[p*width:][:width]
+		if !r.given {
+			r.compute(cos, sin, p, 0)
+			continue
+		}
 		for i := range pairs {
-			var cos, sin float32
-			if o.Cos != nil {
-				cos, sin = o.Cos[p*pairs+i], o.Sin[p*pairs+i]
-			} else {
-				s, c := portable.SinCos(float64(float64(p) * frequencies[i]))
-				cos, sin = float32(c), float32(s)
-			}
-			r.cos, r.sin = append(r.cos, cos), append(r.sin, sin)
-			if o.Interleaved {
-				r.sin[len(r.sin)-1] = -sin
-				r.cos, r.sin = append(r.cos, cos), append(r.sin, sin)
-			}
+			r.put(cos, sin, i, o.Cos[p*pairs+i], o.Sin[p*pairs+i])
 		}
 	}
 	return r, nil
@@ -91,6 +99,39 @@ func (r *Rotary) width() int {
 		return r.dim
 	}
 	return r.dim / 2
+}
+
+// compute makes the part of a position's row that begins at entry first.
+func (r *Rotary) compute(cos, sin []float32, position, first int) {
+	from, to := first, first+len(cos)
+	if r.interleaved {
+		from, to = from/2, to/2
+	}
+	for i, frequency := range r.frequencies[from:to] {
+		s, c := portable.SinCos(float64(float64(position) * frequency))
+		r.put(cos, sin, i, float32(c), float32(s))
+	}
+}
+
+// put enters the cosine and sine of pair i of a row, or of part of one.
+func (r *Rotary) put(cos, sin []float32, i int, c, s float32) {
+	if !r.interleaved {
+		cos[i], sin[i] = c, s
+		return
+	}
+	cos[2*i], cos[2*i+1] = c, c
+	sin[2*i], sin[2*i+1] = -s, s
+}
+
+// check reports a position that does not exist.
+func (r *Rotary) check(name string, position, entry int) error {
+	switch {
+	case r.given && (position < 0 || position >= r.positions):
+		return argument(ErrOption, name, "position %d of batch entry %d is not among the %d of Cos and Sin, which begin at 0", position, entry, r.positions)
+	case position < -maxPosition || position > maxPosition:
+		return argument(ErrOption, name, "position %d of batch entry %d, want %d to %d", position, entry, -maxPosition, maxPosition)
+	}
+	return nil
 }
 
 // rotaryFrequencies returns base^(-i/pairs) for every pair, correctly rounded but for cases closer
@@ -126,8 +167,8 @@ func rotaryFrequencies(base float64, pairs int) []float64 {
 	return frequencies
 }
 
-// Positions says which position the rows of a tensor have, the same in all heads. The zero value counts from
-// 0 in each batch entry.
+// Positions says which position the rows of a tensor have, the same in all heads. Positions may be negative. The
+// zero value counts from 0 in each batch entry.
 type Positions struct {
 	// Offset is the position of the first row.
 	Offset int
@@ -141,14 +182,8 @@ type Positions struct {
 // given reports that p says anything.
 func (p *Positions) given() bool { return p.IDs != nil || p.Offsets != nil || p.Offset != 0 }
 
-// check reports positions that do not exist for a tensor, of which limit there are.
-func (p *Positions) check(name string, batch, sequence, limit int) error {
-	in := func(position, entry int) error {
-		if position < 0 || position >= limit {
-			return argument(ErrOption, name, "position %d of batch entry %d: there are tables for 0 to %d", position, entry, limit-1)
-		}
-		return nil
-	}
+// check reports positions that do not exist for a tensor.
+func (p *Positions) check(name string, batch, sequence int, r *Rotary) error {
 	switch {
 	case batch == 0 || sequence == 0:
 		return nil
@@ -157,7 +192,7 @@ func (p *Positions) check(name string, batch, sequence, limit int) error {
 			return argument(ErrShape, name+".IDs", "has %d entries, want %d or %d·%d", len(p.IDs), sequence, batch, sequence)
 		}
 		for i, id := range p.IDs {
-			if err := in(id, i/sequence); err != nil {
+			if err := r.check(name, id, i/sequence); err != nil {
 				return err
 			}
 		}
@@ -169,10 +204,10 @@ func (p *Positions) check(name string, batch, sequence, limit int) error {
 	}
 	for b := range batch {
 		first := p.at(b, 0, sequence)
-		if err := in(first, b); err != nil {
-			return err
+		if err := r.check(name, first, b); err != nil {
+			return err // before a sum can overflow
 		}
-		if err := in(first+sequence-1, b); err != nil {
+		if err := r.check(name, first+sequence-1, b); err != nil {
 			return err
 		}
 	}
@@ -191,12 +226,13 @@ func (p *Positions) at(b, s, sequence int) int {
 }
 
 // Apply turns every head of x in place: queries, or keys before attention or a cache sees them. x is of
-// float32, at least Dim channels wide, and its elements must not overlap. Positions must be among those that
-// there are tables for. Errors are of type [*ArgumentError]; nothing has been written then. It does not
-// allocate.
+// float32, at least Dim channels wide, and its elements must not overlap. Positions must be from -2³⁰ to
+// 2³⁰, or, if Cos and Sin were given, among theirs. Errors are of type [*ArgumentError]; nothing has been written
+// then. It does not allocate.
 //
 // With a and b the channels of a pair, the results are fma(a, cos, -(b·sin)) and fma(b, cos, a·sin):
-// the product with sin is rounded, the other one fused with the sum.
+// the product with sin is rounded, the other one fused with the sum. Positions p and -p have the same cos and
+// opposite sin.
 func (r *Rotary) Apply(x Tensor, at Positions) error {
 	if err := x.checkOutput("x", x.Shape); err != nil {
 		return err
@@ -207,7 +243,7 @@ func (r *Rotary) Apply(x Tensor, at Positions) error {
 	if x.empty() {
 		return nil
 	}
-	if err := at.check("at", x.Shape[0], x.Shape[2], r.positions); err != nil {
+	if err := at.check("at", x.Shape[0], x.Shape[2], r); err != nil {
 		return err
 	}
 	level := isa.Active()
@@ -217,23 +253,68 @@ func (r *Rotary) Apply(x Tensor, at Positions) error {
 	return nil
 }
 
+// rowPart and headPart are how many entries of a position's row, and how many heads, a call of assembly takes at
+// most, so that none is long.
+const rowPart, headPart = 256, 64
+
 // rotate turns the rows [from, to) of a batch entry.
 func (r *Rotary) rotate(level isa.Level, x *Tensor, at *Positions, b, from, to int) {
-	const most = 1 << 14 // elements of one call of assembly
 	width := r.width()
 	if width == 0 {
 		return
 	}
-	piece := max(most/width, 1)
 	for s := from; s < to; s++ {
-		row := at.at(b, s, x.Shape[2]) * width
-		for h := 0; h < x.Shape[1]; h += piece {
-			heads := min(piece, x.Shape[1]-h)
-			if r.interleaved {
-				asm.RotaryPairs(level, x.row(b, h, s), x.Stride[1], heads, &r.cos[row], &r.sin[row], width)
-			} else {
-				asm.RotaryHalves(level, x.row(b, h, s), x.Stride[1], heads, &r.cos[row], &r.sin[row], width)
+		position := at.at(b, s, x.Shape[2])
+		if position < 0 || position >= r.positions {
+			r.rotateFar(level, x, b, s, position)
+			continue
+		}
+		row := position * width
+		for first := 0; first < width; first += rowPart {
+			n := min(rowPart, width-first)
+			r.turn(level, x, b, s, first, r.cos[row+first:][:n], r.sin[row+first:][:n])
+		}
+	}
+}
+
+// rotateFar turns a row whose position has no table.
+func (r *Rotary) rotateFar(level isa.Level, x *Tensor, b, s, position int) {
+	var cos, sin [rowPart]float32
+	width := r.width()
+	for first := 0; first < width; first += rowPart {
+		n := min(rowPart, width-first)
+		r.compute(cos[:n], sin[:n], position, first)
+		r.turn(level, x, b, s, first, cos[:n], sin[:n])
+	}
+}
+
+// turn turns what belongs to the entries from first on of a position's row, in all heads.
+func (r *Rotary) turn(level isa.Level, x *Tensor, b, s, first int, cos, sin []float32) {
+	n := len(cos)
+	for h := 0; h < x.Shape[1]; h += headPart {
+		heads, row := min(headPart, x.Shape[1]-h), x.row(b, h, s)
+		switch {
+		case r.interleaved:
+			row = (*float32)(unsafe.Add(unsafe.Pointer(row), 4*first))
+			asm.RotaryPairs(level, row, x.Stride[1], heads, &cos[0], &sin[0], n)
+		case n == r.dim/2:
+			asm.RotaryHalves(level, row, x.Stride[1], heads, &cos[0], &sin[0], n)
+		default:
+			for i := range heads {
+				r.turnApart(level, x.row(b, h+i, s), first, cos, sin)
 			}
 		}
 	}
+}
+
+// turnApart turns part of the two halves of a head. Assembly wants them side by side, so it gets a copy.
+func (r *Rotary) turnApart(level isa.Level, row *float32, first int, cos, sin []float32) {
+	var both [2 * rowPart]float32
+	n, head := len(cos), unsafe.Slice(row, r.dim)
+	a, b := head[first:][:n], head[r.dim/2+first:][:n]
+	copy(both[:n], a)
+	copy(both[n:], b)
+	asm.RotaryHalves(level, &both[0], 2*n, 1, &cos[0], &sin[0], n)
+	copy(a, both[:n])
+	copy(b, both[n:])
 }

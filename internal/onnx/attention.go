@@ -34,7 +34,7 @@ func (c Case) Attention() Attention {
 		Batch: q.Shape[0], Hq: q.Shape[1], L: q.Shape[2], D: q.Shape[3],
 		Hkv: k.Shape[1], N: k.Shape[2], Dv: v.Shape[3],
 		Q: q.Float32, K: k.Float32, V: v.Float32,
-		Scale: at.Scale, Softcap: at.Softcap, Causal: at.IsCausal == 1,
+		Scale: float64(at.Scale), Softcap: at.Softcap, Causal: at.IsCausal == 1,
 		Left: at.LeftWindow, Right: at.RightWindow,
 		Y:      split(c.Outputs["Y"], at.QHeads).Float32,
 		Scores: c.Outputs["qk_matmul_output"].Float32, ScoresMode: at.ScoresMode,

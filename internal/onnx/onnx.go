@@ -1,6 +1,7 @@
-// Package onnx reads the test vectors of the ONNX project for the operators Attention, Softmax and
-// LogSoftmax. They are third-party data and lie outside the repository, in the folder that the
-// environment variable QUERN_VECTORS names.
+// Package onnx reads test vectors: those of the ONNX project for the operators Attention, Softmax and
+// LogSoftmax, and cases in the same format whose numbers stand in the tests of other projects. They are
+// third-party data and lie outside the repository, in the folder that the environment variable
+// QUERN_VECTORS names.
 package onnx
 
 import (
@@ -11,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -20,11 +22,48 @@ const Variable = "QUERN_VECTORS"
 // Case is one test vector.
 type Case struct {
 	Name       string
-	Op         string // Attention, Softmax or LogSoftmax
-	Opset      int
+	Op         string // see inputsOf
+	Opset      int    // of the standard; 0 elsewhere
+	Source     Source
+	Note       string // what is special about it
+	Tolerance  Tolerance
 	Attributes Attributes
 	Inputs     map[string]Tensor // by the standard's names: Q, K, V, attn_mask, ...; input
 	Outputs    map[string]Tensor // Y, present_key, present_value, qk_matmul_output; output
+}
+
+// Source is where the numbers stand.
+type Source struct{ Repo, Commit, Path, Test string }
+
+// Tolerance is how far a result may be from what is expected.
+type Tolerance struct{ ATol, RTol float64 }
+
+// At is the tolerance for an expected number.
+func (t Tolerance) At(want float64) float64 { return t.ATol + t.RTol*math.Abs(want) }
+
+// inputsOf has the operators and the inputs that each may have. MSAttention is com.microsoft's Attention; a
+// case of ByHand is one of its, too, but has more than a layer can be asked for.
+var inputsOf = map[string][]string{
+	"Attention":       {"Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen"},
+	"Softmax":         {"input"},
+	"LogSoftmax":      {"input"},
+	"MSAttention":     {"input", "weights", "bias", "mask_index"},
+	"ByHand":          {"input", "weights", "bias", "mask_index", "attention_bias"},
+	"RotaryEmbedding": {"X", "cos_cache", "sin_cache", "position_ids"},
+}
+
+// check refuses operators and inputs that it does not know, lest one be ignored.
+func (c *Case) check() error {
+	known, ok := inputsOf[c.Op]
+	if !ok {
+		return fmt.Errorf("onnx: unknown operator %q", c.Op)
+	}
+	for name := range c.Inputs {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("onnx: unknown input %q of %s", name, c.Op)
+		}
+	}
+	return nil
 }
 
 // Attributes are those of all operators. Where a case is silent they have the standard's defaults.
@@ -33,12 +72,28 @@ type Attributes struct {
 	IsCausal         int     `json:"is_causal"`             // 1: causal
 	QHeads           int     `json:"q_num_heads"`           // of 3D inputs; default 0
 	KVHeads          int     `json:"kv_num_heads"`          // of 3D inputs; default 0
-	Scale            float64 `json:"scale"`                 // default 0: 1/√D
+	Scale            Number  `json:"scale"`                 // default 0: 1/√D
 	Softcap          float64 `json:"softcap"`               // default 0: none
 	LeftWindow       int     `json:"left_window_size"`      // default -1: unbounded
 	RightWindow      int     `json:"right_window_size"`     // default -1: unbounded
 	ScoresMode       int     `json:"qk_matmul_output_mode"` // default 0: scores after scale
 	SoftmaxPrecision int     `json:"softmax_precision"`     // an ONNX type number; default 0
+	Heads            int     `json:"num_heads"`             // of MSAttention, ByHand and RotaryEmbedding
+	QueryWidth       int     `json:"qk"`                    // columns of W^Q and of W^K; default 0: a third of all
+	ValueWidth       int     `json:"v"`                     // columns of W^V; default 0: a third of all
+	Interleaved      int     `json:"interleaved"`           // of RotaryEmbedding, 1: pairs of neighbours
+}
+
+// Number is a float64. JSON has no infinities: one is written as the string "-inf".
+type Number float64
+
+// UnmarshalJSON takes a number or "-inf".
+func (n *Number) UnmarshalJSON(text []byte) error {
+	if string(text) == `"-inf"` {
+		*n = Number(math.Inf(-1))
+		return nil
+	}
+	return json.Unmarshal(text, (*float64)(n))
 }
 
 // UnmarshalJSON refuses attributes that it does not know, lest one be ignored.
@@ -54,11 +109,12 @@ func (a *Attributes) UnmarshalJSON(text []byte) error {
 
 // Tensor is an array in row-major order. Which slices hold its elements depends on DType.
 type Tensor struct {
-	DType   string // float32, float16, bool or int64
+	DType   string // float32, float16, bool, int32 or int64
 	Shape   []int
 	Float32 []float32 // of float32, and of float16, converted exactly
 	Float16 []uint16  // the bits of float16
 	Bool    []bool
+	Int32   []int32
 	Int64   []int64
 }
 
@@ -88,6 +144,9 @@ func (t *Tensor) UnmarshalJSON(text []byte) error {
 	case "bool":
 		t.Bool = make([]bool, n)
 		data = t.Bool
+	case "int32":
+		t.Int32 = make([]int32, n)
+		data = t.Int32
 	case "int64":
 		t.Int64 = make([]int64, n)
 		data = t.Int64
@@ -128,28 +187,33 @@ func widen(bits uint16) float32 {
 	return float32(x)
 }
 
-// Load returns the cases of a suite, "attention" or "softmax", in the order of their names. It skips
-// the test if QUERN_VECTORS is not set, and fails it if the folder holds no cases or one cannot be read.
+// Load returns the cases of a suite, "attention", "softmax" or "third", in the order of their names. It skips
+// the test if QUERN_VECTORS is not set, and fails it if the folder holds no cases, or a file that cannot be read
+// as one.
 func Load(t testing.TB, suite string) []Case {
 	t.Helper()
 	folder := os.Getenv(Variable)
 	if folder == "" {
-		t.Skipf("%s is not set: it names the folder of ONNX test vectors", Variable)
+		t.Skipf("%s is not set: it names the folder of test vectors", Variable)
 	}
-	paths, err := filepath.Glob(filepath.Join(folder, suite, "*.json"))
+	files, err := os.ReadDir(filepath.Join(folder, suite))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(paths) == 0 {
-		t.Fatalf("%s=%s holds no %s/*.json", Variable, folder, suite)
+	if len(files) == 0 {
+		t.Fatalf("%s=%s holds no cases in %s", Variable, folder, suite)
 	}
-	cases := make([]Case, len(paths))
-	for i, path := range paths {
+	cases := make([]Case, len(files))
+	for i, file := range files {
+		path := filepath.Join(folder, suite, file.Name())
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(text, &cases[i]); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if err := cases[i].check(); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 	}

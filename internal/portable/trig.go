@@ -10,7 +10,7 @@ const (
 )
 
 // SinCos returns the sine and cosine of x, |x| ≤ 2³⁰, each within 1 ULP, and the same bits on every
-// GOARCH; math.Sin and math.Cos are neither. NaN gives NaN.
+// GOARCH; math.Sin and math.Cos are neither. For x ≠ 0, -x gives -sin and cos, bit for bit. NaN gives NaN.
 //
 // Every fused operation is written as one and every other product is rounded explicitly, because
 // compilers fuse what they like. The method is Cody and Waite's reduction by multiples of π/2 and
