@@ -9,8 +9,8 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/quern-go/quern/internal/hugepages"
 	"github.com/quern-go/quern/internal/measure"
+	"github.com/quern-go/quern/internal/sysmem"
 )
 
 // A cold case reads its input from memory and not from a cache: it takes copies of the input in turn,
@@ -111,7 +111,7 @@ func streamRing[T any](r *ring[T], workers int, see func(T) []float32) func(call
 func streamMemory(bytes, workers int) (*ring[[]float32], func(calls int)) {
 	r := &ring[[]float32]{bytes: bytes, copy: func() []float32 {
 		data := make([]float32, (bytes+255)/256*64)
-		hugepages.Ask(data)
+		sysmem.AskLarge(data)
 		fill(data, 1) // pages that were never written are all the same page of zeros
 		return data
 	}}

@@ -52,6 +52,73 @@ func ExampleCache() {
 	// Output: 300 tokens, equal bits: true
 }
 
+// A long prompt goes into a window of 128 keys and its own queries see what they should, though the pool never has room
+// for all of it.
+func ExampleAppendAttend() {
+	const tokens, dim = 5000, 8
+	r := rand.New(rand.NewPCG(1, 2))
+	x := make([]float32, tokens*dim)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	prompt := kernel.BHSD(x, 1, 1, tokens, dim)
+
+	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: dim, Window: 128, PageKeys: 128, MaxBytes: 64 << 10})
+	if err != nil {
+		panic(err)
+	}
+	out, want := make([]float32, tokens*dim), make([]float32, tokens*dim)
+	err = kernel.AppendAttend(kernel.BHSD(out, 1, 1, tokens, dim), prompt, prompt, prompt,
+		[]*kernel.Cache{cache}, kernel.Options{Mask: kernel.Causal{}})
+	if err != nil {
+		panic(err)
+	}
+	err = kernel.Attention(kernel.BHSD(want, 1, 1, tokens, dim), prompt, prompt, prompt, kernel.Options{Mask: kernel.Window{Left: 127}})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(cache.Len(), "tokens in", cache.Bytes()/1024, "KiB, equal bits:", slices.Equal(want, out))
+	// Output: 5000 tokens in 60 KiB, equal bits: true
+}
+
+// A server that appends the keys of a step's tokens and attends to them in one call, token by token, without allocating.
+func ExampleAttender_AppendAttend() {
+	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: 1})
+	if err != nil {
+		panic(err)
+	}
+	var attender kernel.Attender
+	for _, value := range []float32{2, 4, 9} {
+		zero, out := kernel.BHSD([]float32{0}, 1, 1, 1, 1), []float32{0}
+		err := attender.AppendAttend(kernel.BHSD(out, 1, 1, 1, 1), zero, zero, kernel.BHSD([]float32{value}, 1, 1, 1, 1),
+			[]*kernel.Cache{cache}, kernel.Options{Workers: 1})
+		fmt.Println(out, err)
+	}
+	// Output:
+	// [2] <nil>
+	// [3] <nil>
+	// [5] <nil>
+}
+
+// When a server is idle, its pool gives up the memory of the peak.
+func ExamplePool_Trim() {
+	pool, err := kernel.NewPool(kernel.CacheConfig{KVHeads: 1, Dim: 64})
+	if err != nil {
+		panic(err)
+	}
+	cache := pool.NewCache()
+	prompt := kernel.BHSD(make([]float32, 2048*64), 1, 1, 2048, 64)
+	if err := cache.Append(prompt, prompt); err != nil {
+		panic(err)
+	}
+	fmt.Println(pool.Bytes() > 0, pool.Trim() >= pool.Bytes())
+	cache.Free()
+	fmt.Println(pool.Bytes(), pool.Trim() > 0, pool.Trim())
+	// Output:
+	// true false
+	// 0 true 0
+}
+
 // Sequences that begin alike share the pages of what they have in common, and a step serves them all
 // in one call. When the pool is exhausted Append says so and changes nothing.
 func ExamplePool() {

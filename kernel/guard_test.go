@@ -116,6 +116,7 @@ func TestNil(t *testing.T) {
 		attend *kernel.Attender
 		layer  *kernel.MultiHead
 		w      *kernel.Weights
+		rotary *kernel.Rotary
 		x      = kernel.BHSD(floats(4), 1, 1, 2, 2)
 		good   = must(kernel.AttentionState(x, x, x, kernel.Options{}))
 		ready  = must(kernel.NewAttention(kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 2, Keys: 2, Dim: 2, ValueDim: 2}, kernel.Options{}))
@@ -135,6 +136,7 @@ func TestNil(t *testing.T) {
 		"Attender.Attend: Attender":    func() error { return attend.Attend(x, x, nil, kernel.Options{}) },
 		"Attend: caches":               func() error { return kernel.Attend(x, x, []*kernel.Cache{nil}, kernel.Options{}) },
 		"MultiHead.Forward: MultiHead": func() error { return layer.Forward(x, kernel.MultiHeadInput{}) },
+		"Rotary.Apply: Rotary":         func() error { return rotary.Apply(x, kernel.Positions{}) },
 		"MatMul: w": func() error {
 			return kernel.MatMul(kernel.RowMajor(floats(1), 1, 1), kernel.RowMajor(floats(1), 1, 1), w, kernel.MatMulOptions{})
 		},
@@ -156,7 +158,7 @@ func TestNil(t *testing.T) {
 		"Plan.Clone": func() { plan.Clone() }, "MultiHead.Clone": func() { layer.Clone() },
 		"Weights.Rows": func() { w.Rows() }, "Weights.Cols": func() { w.Cols() },
 		"Pool.NewCache": func() { pool.NewCache() }, "Pool.PageBytes": func() { pool.PageBytes() },
-		"Pool.Bytes": func() { pool.Bytes() }, "Pool.FreeBytes": func() { pool.FreeBytes() },
+		"Pool.Bytes": func() { pool.Bytes() }, "Pool.Trim": func() { pool.Trim() }, "Pool.FreeBytes": func() { pool.FreeBytes() },
 		"Cache.Len": func() { cache.Len() }, "Cache.Bytes": func() { cache.Bytes() }, "Cache.Pool": func() { cache.Pool() },
 		"Cache.Fork": func() { cache.Fork() }, "Cache.Reset": func() { cache.Reset() }, "Cache.Free": func() { cache.Free() },
 	} {

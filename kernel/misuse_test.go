@@ -401,6 +401,20 @@ func TestMisuse(t *testing.T) {
 			assert.Equal(t, []float32{1, 1, 1, 1, 1}, o)
 			return err
 		}},
+		{"AppendAttend", "k nothing", fails(kernel.ErrShape, "k"), func() error { return kernel.AppendAttend(out, q, none, v, caches, kernel.Options{}) }},
+		{"AppendAttend", "keys huge", fails(kernel.ErrShape, "k"), func() error {
+			return kernel.AppendAttend(out, q, broadcast(1, 1, huge, 4), broadcast(1, 1, huge, 6), caches, kernel.Options{})
+		}},
+		{"AppendAttend", "keys beyond the longest sequence", fails(kernel.ErrShape, "k"), func() error {
+			return kernel.AppendAttend(out, q, broadcast(1, 1, most, 4), broadcast(1, 1, most, 6), caches, kernel.Options{})
+		}},
+		{"AppendAttend", "cumulative lengths decrease", fails(kernel.ErrOption, "Options.Ragged.CumKeys"), func() error {
+			return kernel.AppendAttend(out, q, k, v, caches, kernel.Options{Ragged: kernel.Ragged{CumKeys: []int{5, 0}}})
+		}},
+		{"Attender.AppendAttend", "cache nil", fails(kernel.ErrOption, "caches"), func() error {
+			return new(kernel.Attender).AppendAttend(out, q, k, v, []*kernel.Cache{nil}, kernel.Options{})
+		}},
+		{"Pool.Trim", "zero", fine, quiet(func() { new(kernel.Pool).Trim() })},
 		{"Attender.Attend", "out nothing", fails(kernel.ErrShape, "out"), func() error { return new(kernel.Attender).Attend(none, q, caches, kernel.Options{}) }},
 
 		// Layers.

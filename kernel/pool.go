@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"unsafe"
 
-	"github.com/quern-go/quern/internal/hugepages"
+	"github.com/quern-go/quern/internal/sysmem"
 )
 
 // CacheConfig describes the keys and values that a [Pool] or [Cache] holds.
@@ -49,7 +50,7 @@ func (e *poolError) Unwrap() error { return ErrPool }
 
 // Pool is memory for the keys and values of many sequences: pages of equal size, which a [Cache] of each takes as
 // it grows; caches share them after a [Cache.Fork], and give back. Pages are allocated when they are first needed and
-// then used again.
+// then used again; [Pool.Trim] gives up those that nobody has.
 //
 // All methods may be called at any time from any goroutine. [NewPool] makes it; the zero Pool has no pages to give.
 type Pool struct {
@@ -69,6 +70,13 @@ type page struct {
 	memory []float32 // whatever the format is
 	finite []bool    // by head and block: every element of V is finite
 	refs   int       // caches that hold it, guarded by the pool's mutex
+	slab   *slab     // what it is part of
+}
+
+// slab is pages that were allocated together.
+type slab struct {
+	pages int
+	free  int // of those, while Trim counts
 }
 
 // pageLayout says where things are in a page. The blocks of a head lie one behind the other, each, with int8, the scales
@@ -200,6 +208,32 @@ func (p *Pool) FreeBytes() int64 {
 	return min(int64(n), math.MaxInt64/max(bytes, 1)) * bytes
 }
 
+// Trim gives up pages that no cache has, and returns how many bytes that is. Pages are allocated many together, and the
+// garbage collector frees them when all of those are given up; debug.FreeOSMemory of package runtime/debug has the system get
+// them back at once. Where the system is Linux, it gets back the memory of the others at once too, which are kept.
+func (p *Pool) Trim() int64 {
+	mustNotNil(p, "Pool", "Trim")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.free {
+		g.slab.free++
+	}
+	given := len(p.free)
+	p.free = slices.DeleteFunc(p.free, func(g *page) bool {
+		whole := g.slab.free == g.slab.pages
+		if whole {
+			p.pages--
+		} else {
+			sysmem.Discard(g.memory)
+		}
+		return whole
+	})
+	for _, g := range p.free {
+		g.slab.free = 0
+	}
+	return int64(given) * int64(p.layout.bytes)
+}
+
 // available is how many pages can be taken that nobody holds. The mutex is held.
 func (p *Pool) available() int { return p.most - p.pages + len(p.free) - p.held }
 
@@ -273,9 +307,10 @@ func (p *Pool) allocate() {
 	n := min(max(p.pages, 1), max(slabBytes/p.layout.bytes, 1), p.most-p.pages)
 	words, blocks := roundUp(p.layout.bytes, 64)/4, p.config.KVHeads*p.layout.blocks
 	memory, finite := grow(nil, n*words), make([]bool, n*blocks)
-	hugepages.Ask(memory)
+	sysmem.AskLarge(memory)
+	s := &slab{pages: n}
 	for i := range n {
-		p.free = append(p.free, &page{memory: memory[i*words:][:words], finite: finite[i*blocks:][:blocks]})
+		p.free = append(p.free, &page{memory: memory[i*words:][:words], finite: finite[i*blocks:][:blocks], slab: s})
 	}
 	p.pages += n
 }

@@ -53,10 +53,15 @@ type Rotary struct {
 }
 
 // NewRotary computes the frequencies, and tables for as many positions as are asked for. If Positions is 0 there are
-// none, and all positions are computed when they come. The frequencies are rounded to float64 once, the angle, a float64 product, once more,
-// and its sine and cosine, within 1 ULP in float64, to float32: the same bits on every machine. Errors are of
-// type [*ArgumentError].
+// none, and all positions are computed when they come. The frequencies are rounded to float64 once, the angle, a
+// float64 product, once more, and its sine and cosine, within 1 ULP in float64, to float32: the same bits on every
+// machine. Errors are of type [*ArgumentError].
 func NewRotary(o RotaryOptions) (*Rotary, error) {
+	r, err := newRotary(o)
+	return r, in("NewRotary", err)
+}
+
+func newRotary(o RotaryOptions) (*Rotary, error) {
 	switch {
 	case o.Dim < 0 || o.Dim%2 != 0 || o.Dim > maxSize:
 		return nil, argument(ErrOption, "RotaryOptions.Dim", "is %d, want an even number from 0 to %d", o.Dim, maxSize)
@@ -233,7 +238,12 @@ func (p *Positions) at(b, s, sequence int) int {
 // With a and b the channels of a pair, the results are fma(a, cos, -(b·sin)) and fma(b, cos, a·sin):
 // the product with sin is rounded, the other one fused with the sum. Positions p and -p have the same cos and
 // opposite sin.
-func (r *Rotary) Apply(x Tensor, at Positions) error {
+func (r *Rotary) Apply(x Tensor, at Positions) error { return in("Rotary.Apply", r.apply(&x, &at)) }
+
+func (r *Rotary) apply(x *Tensor, at *Positions) error {
+	if err := notNil(r, "Rotary"); err != nil {
+		return err
+	}
 	if err := x.checkOutput("x", x.Shape); err != nil {
 		return err
 	}
@@ -248,7 +258,7 @@ func (r *Rotary) Apply(x Tensor, at Positions) error {
 	}
 	level := isa.Active()
 	for b := range x.Shape[0] {
-		r.rotate(level, &x, &at, b, 0, x.Shape[2])
+		r.rotate(level, x, at, b, 0, x.Shape[2])
 	}
 	return nil
 }

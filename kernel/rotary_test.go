@@ -201,7 +201,7 @@ func TestRotaryErrors(t *testing.T) {
 			"RotaryOptions.Cos: shape does not match: has 1 elements and Sin 2, want 2·1"},
 	} {
 		_, err := NewRotary(c.o)
-		require.EqualError(t, err, "quern: "+c.text)
+		require.EqualError(t, err, "quern: NewRotary: "+c.text)
 	}
 
 	data := gaussian(rand.New(rand.NewSource(4)), 2*3*8)
@@ -235,7 +235,7 @@ func TestRotaryErrors(t *testing.T) {
 		{given, x, Positions{IDs: []int{0, 9, 10}}, "at: option is not valid: position 10 of batch entry 0 is not among the 10 of Cos and Sin, which begin at 0"},
 		{nothing, x, Positions{}, "at: option is not valid: position 0 of batch entry 0 is not among the 0 of Cos and Sin, which begin at 0"},
 	} {
-		require.EqualError(t, c.rotary.Apply(c.x, c.at), "quern: "+c.text)
+		require.EqualError(t, c.rotary.Apply(c.x, c.at), "quern: Rotary.Apply: "+c.text)
 		require.Equal(t, before, data, "an error writes nothing")
 	}
 	for _, at := range []Positions{{Offset: maxPosition - 2}, {Offset: -maxPosition}, {Offset: 7}, {Offset: 8}} {

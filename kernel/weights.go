@@ -5,9 +5,9 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
-	"github.com/quern-go/quern/internal/hugepages"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
+	"github.com/quern-go/quern/internal/sysmem"
 )
 
 // Weights is a matrix that [Pack] has laid out for [MatMul]: for every 32 columns a panel with a row
@@ -71,15 +71,15 @@ func packWeights(w Matrix, scale []float32) (*Weights, error) {
 	switch w.format {
 	case Float32:
 		p.f32 = grow(nil, n)
-		hugepages.Ask(p.f32)
+		sysmem.AskLarge(p.f32)
 		p.packFloat32(&w)
 	case Int8:
 		p.int8 = make([]int8, n)
-		hugepages.Ask(p.int8)
+		sysmem.AskLarge(p.int8)
 		packElements(p.int8, &w)
 	default:
 		p.half = make([]uint16, n)
-		hugepages.Ask(p.half)
+		sysmem.AskLarge(p.half)
 		packElements(p.half, &w)
 	}
 	return p, nil
