@@ -5,14 +5,22 @@
 package asm
 
 import (
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
+
+// Observe, if not nil, is told of each call how much work it is, and how much it may be. It is for tests, and only where
+// there is no assembly.
+var Observe func(kernel string, work, most int)
 
 // Dot is Σ x[i]·y[i] over n elements.
 //
 //go:noinline
 func Dot(level isa.Level, x, y *float32, n int) float32 {
+	if Observe != nil {
+		Observe("Dot", n, budget.Numbers)
+	}
 	return portable.Dot(x, y, n)
 }
 
@@ -20,6 +28,9 @@ func Dot(level isa.Level, x, y *float32, n int) float32 {
 //
 //go:noinline
 func DotFrom(level isa.Level, acc, x, y *float32, n int) float32 {
+	if Observe != nil {
+		Observe("DotFrom", n, budget.Numbers)
+	}
 	return portable.DotFrom(acc, x, y, n)
 }
 
@@ -27,6 +38,9 @@ func DotFrom(level isa.Level, acc, x, y *float32, n int) float32 {
 //
 //go:noinline
 func DotChunk(level isa.Level, acc, x, y *float32, n int) {
+	if Observe != nil {
+		Observe("DotChunk", n, budget.Numbers)
+	}
 	portable.DotChunk(acc, x, y, n)
 }
 
@@ -34,6 +48,9 @@ func DotChunk(level isa.Level, acc, x, y *float32, n int) {
 //
 //go:noinline
 func Product(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha, next *float32, nextStride int) {
+	if Observe != nil {
+		Observe("Product", depth*rows*cols, budget.FMAs)
+	}
 	portable.Product(c, cStride, a, aStride, b, depth, rows, cols, alpha, next, nextStride)
 }
 
@@ -41,6 +58,9 @@ func Product(level isa.Level, c *float32, cStride int, a *float32, aStride int, 
 //
 //go:noinline
 func FewF32(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *float32, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	if Observe != nil {
+		Observe("FewF32", depth*rows*cols, budget.FMAs)
+	}
 	portable.FewF32(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
 }
 
@@ -48,6 +68,9 @@ func FewF32(level isa.Level, c *float32, cStride int, a *float32, aStride int, b
 //
 //go:noinline
 func FewBF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	if Observe != nil {
+		Observe("FewBF16", depth*rows*cols, budget.FMAs)
+	}
 	portable.FewBF16(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
 }
 
@@ -55,6 +78,9 @@ func FewBF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, 
 //
 //go:noinline
 func FewF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *uint16, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	if Observe != nil {
+		Observe("FewF16", depth*rows*cols, budget.FMAs)
+	}
 	portable.FewF16(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
 }
 
@@ -62,6 +88,9 @@ func FewF16(level isa.Level, c *float32, cStride int, a *float32, aStride int, b
 //
 //go:noinline
 func FewInt8(level isa.Level, c *float32, cStride int, a *float32, aStride int, b *int8, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+	if Observe != nil {
+		Observe("FewInt8", depth*rows*cols, budget.FMAs)
+	}
 	portable.FewInt8(c, cStride, a, aStride, b, pitch, panelStride, depth, rows, cols, alpha)
 }
 
@@ -69,6 +98,9 @@ func FewInt8(level isa.Level, c *float32, cStride int, a *float32, aStride int, 
 //
 //go:noinline
 func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
+	if Observe != nil {
+		Observe("ScaleColumns", rows*cols, budget.Numbers)
+	}
 	portable.ScaleColumns(s, stride, rows, cols, factors)
 }
 
@@ -76,6 +108,9 @@ func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *
 //
 //go:noinline
 func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
+	if Observe != nil {
+		Observe("Transpose", rows*cols, budget.Numbers)
+	}
 	portable.Transpose(dst, dstStride, src, srcStride, rows, cols)
 }
 
@@ -83,6 +118,9 @@ func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 //
 //go:noinline
 func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
+	if Observe != nil {
+		Observe("PackRows", rows*cols, budget.Numbers)
+	}
 	return portable.PackRows(dst, panelStride, src, srcStride, rows, cols)
 }
 
@@ -90,6 +128,9 @@ func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcS
 //
 //go:noinline
 func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
+	if Observe != nil {
+		Observe("PrefetchRows", rows*((cols+15)/16), budget.Lines)
+	}
 	portable.PrefetchRows(src, stride, rows, cols)
 }
 
@@ -97,6 +138,9 @@ func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
 //
 //go:noinline
 func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
+	if Observe != nil {
+		Observe("ScaleRows", rows*cols, budget.Numbers)
+	}
 	portable.ScaleRows(dst, dstStride, src, srcStride, rows, cols, factor)
 }
 
@@ -104,6 +148,9 @@ func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 //
 //go:noinline
 func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	if Observe != nil {
+		Observe("RotaryHalves", 2*rows*n, budget.Numbers)
+	}
 	portable.RotaryHalves(x, stride, rows, cos, sin, n)
 }
 
@@ -111,6 +158,9 @@ func RotaryHalves(level isa.Level, x *float32, stride, rows int, cos, sin *float
 //
 //go:noinline
 func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float32, n int) {
+	if Observe != nil {
+		Observe("RotaryPairs", rows*n, budget.Numbers)
+	}
 	portable.RotaryPairs(x, stride, rows, cos, sin, n)
 }
 
@@ -118,6 +168,9 @@ func RotaryPairs(level isa.Level, x *float32, stride, rows int, cos, sin *float3
 //
 //go:noinline
 func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, scale, bias *float32) {
+	if Observe != nil {
+		Observe("AffineRows", rows*cols, budget.Numbers)
+	}
 	portable.AffineRows(dst, dstStride, src, srcStride, rows, cols, scale, bias)
 }
 
@@ -125,6 +178,9 @@ func AffineRows(level isa.Level, dst *float32, dstStride int, src *float32, srcS
 //
 //go:noinline
 func Prefetch(level isa.Level, src *float32, n int) {
+	if Observe != nil {
+		Observe("Prefetch", n/16, budget.Lines)
+	}
 	portable.Prefetch(src, n)
 }
 
@@ -132,6 +188,9 @@ func Prefetch(level isa.Level, src *float32, n int) {
 //
 //go:noinline
 func SoftmaxTile(level isa.Level, s *float32, stride, rows, cols int, max, alpha, shift, l *float32) {
+	if Observe != nil {
+		Observe("SoftmaxTile", rows*cols, budget.Numbers)
+	}
 	portable.SoftmaxTile(s, stride, rows, cols, max, alpha, shift, l)
 }
 
@@ -139,6 +198,9 @@ func SoftmaxTile(level isa.Level, s *float32, stride, rows, cols int, max, alpha
 //
 //go:noinline
 func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *uint64) {
+	if Observe != nil {
+		Observe("MaskTile", rows*cols, budget.Numbers)
+	}
 	portable.MaskTile(s, stride, rows, first, cols, bits)
 }
 
@@ -146,6 +208,9 @@ func MaskTile(level isa.Level, s *float32, stride, rows, first, cols int, bits *
 //
 //go:noinline
 func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap float32) {
+	if Observe != nil {
+		Observe("CapTile", rows*cols, budget.Numbers)
+	}
 	portable.CapTile(s, stride, rows, cols, inverse, cap)
 }
 
@@ -153,6 +218,9 @@ func CapTile(level isa.Level, s *float32, stride, rows, cols int, inverse, cap f
 //
 //go:noinline
 func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32) {
+	if Observe != nil {
+		Observe("BiasTile", rows*cols, budget.Numbers)
+	}
 	portable.BiasTile(s, stride, bias, biasStride, rows, cols, first, numbers, factor, slope, sign, lowest, unit)
 }
 
@@ -160,6 +228,9 @@ func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride
 //
 //go:noinline
 func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	if Observe != nil {
+		Observe("ColumnMax", (keys+lRows)*cols, budget.Numbers)
+	}
 	portable.ColumnMax(s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
 }
 
@@ -167,6 +238,9 @@ func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, 
 //
 //go:noinline
 func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
+	if Observe != nil {
+		Observe("ColumnExp", n, budget.Numbers)
+	}
 	portable.ColumnExp(s, shift, l, n)
 }
 
@@ -174,6 +248,9 @@ func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
 //
 //go:noinline
 func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	if Observe != nil {
+		Observe("ScaleAdd", rows*cols*keys, budget.FMAs)
+	}
 	portable.ScaleAdd(o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
 }
 
@@ -181,6 +258,9 @@ func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *fl
 //
 //go:noinline
 func CloseRows(level isa.Level, sum, l *float32, rows int) {
+	if Observe != nil {
+		Observe("CloseRows", 16*rows, budget.Numbers)
+	}
 	portable.CloseRows(sum, l, rows)
 }
 
@@ -188,6 +268,9 @@ func CloseRows(level isa.Level, sum, l *float32, rows int) {
 //
 //go:noinline
 func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weights *float32) {
+	if Observe != nil {
+		Observe("MergeRows", rows*cols, budget.Numbers)
+	}
 	portable.MergeRows(ma, la, oa, mb, lb, ob, stride, rows, cols, weights)
 }
 
@@ -195,6 +278,9 @@ func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, c
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
+	if Observe != nil {
+		Observe("FinishRows", rows*cols, budget.Numbers)
+	}
 	portable.FinishRows(out, outStride, o, oStride, sum, sumStride, rows, cols)
 }
 
@@ -202,6 +288,9 @@ func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStrid
 //
 //go:noinline
 func LogSumRows(level isa.Level, dst, max, sum *float32, n int) {
+	if Observe != nil {
+		Observe("LogSumRows", n, budget.Numbers)
+	}
 	portable.LogSumRows(dst, max, sum, n)
 }
 
@@ -209,6 +298,9 @@ func LogSumRows(level isa.Level, dst, max, sum *float32, n int) {
 //
 //go:noinline
 func ExpArray(level isa.Level, dst, src *float32, n int) {
+	if Observe != nil {
+		Observe("ExpArray", n, budget.Numbers)
+	}
 	portable.ExpArray(dst, src, n)
 }
 
@@ -216,6 +308,9 @@ func ExpArray(level isa.Level, dst, src *float32, n int) {
 //
 //go:noinline
 func BlockMax(level isa.Level, src *float32, n int) float32 {
+	if Observe != nil {
+		Observe("BlockMax", n, budget.Numbers)
+	}
 	return portable.BlockMax(src, n)
 }
 
@@ -223,6 +318,9 @@ func BlockMax(level isa.Level, src *float32, n int) float32 {
 //
 //go:noinline
 func ExpSum(level isa.Level, dst, src *float32, n int, shift float32) float32 {
+	if Observe != nil {
+		Observe("ExpSum", n, budget.Numbers)
+	}
 	return portable.ExpSum(dst, src, n, shift)
 }
 
@@ -230,6 +328,9 @@ func ExpSum(level isa.Level, dst, src *float32, n int, shift float32) float32 {
 //
 //go:noinline
 func SumExp(level isa.Level, src *float32, n int, shift float32) float32 {
+	if Observe != nil {
+		Observe("SumExp", n, budget.Numbers)
+	}
 	return portable.SumExp(src, n, shift)
 }
 
@@ -237,6 +338,9 @@ func SumExp(level isa.Level, src *float32, n int, shift float32) float32 {
 //
 //go:noinline
 func ScaleVector(level isa.Level, dst, src *float32, n int, factor float32) {
+	if Observe != nil {
+		Observe("ScaleVector", n, budget.Numbers)
+	}
 	portable.ScaleVector(dst, src, n, factor)
 }
 
@@ -244,6 +348,9 @@ func ScaleVector(level isa.Level, dst, src *float32, n int, factor float32) {
 //
 //go:noinline
 func Subtract(level isa.Level, dst, src *float32, n int, a, b float32) {
+	if Observe != nil {
+		Observe("Subtract", n, budget.Numbers)
+	}
 	portable.Subtract(dst, src, n, a, b)
 }
 
@@ -251,6 +358,9 @@ func Subtract(level isa.Level, dst, src *float32, n int, a, b float32) {
 //
 //go:noinline
 func WidenBF16(level isa.Level, dst *float32, src *uint16, n int) {
+	if Observe != nil {
+		Observe("WidenBF16", n, budget.Numbers)
+	}
 	portable.WidenBF16(dst, src, n)
 }
 
@@ -258,6 +368,9 @@ func WidenBF16(level isa.Level, dst *float32, src *uint16, n int) {
 //
 //go:noinline
 func WidenF16(level isa.Level, dst *float32, src *uint16, n int) {
+	if Observe != nil {
+		Observe("WidenF16", n, budget.Numbers)
+	}
 	portable.WidenF16(dst, src, n)
 }
 
@@ -265,6 +378,9 @@ func WidenF16(level isa.Level, dst *float32, src *uint16, n int) {
 //
 //go:noinline
 func WidenInt8(level isa.Level, dst *float32, src *int8, n int) {
+	if Observe != nil {
+		Observe("WidenInt8", n, budget.Numbers)
+	}
 	portable.WidenInt8(dst, src, n)
 }
 
@@ -272,6 +388,9 @@ func WidenInt8(level isa.Level, dst *float32, src *int8, n int) {
 //
 //go:noinline
 func NarrowBF16(level isa.Level, dst *uint16, src *float32, n int) {
+	if Observe != nil {
+		Observe("NarrowBF16", n, budget.Numbers)
+	}
 	portable.NarrowBF16(dst, src, n)
 }
 
@@ -279,6 +398,9 @@ func NarrowBF16(level isa.Level, dst *uint16, src *float32, n int) {
 //
 //go:noinline
 func NarrowF16(level isa.Level, dst *uint16, src *float32, n int) {
+	if Observe != nil {
+		Observe("NarrowF16", n, budget.Numbers)
+	}
 	portable.NarrowF16(dst, src, n)
 }
 
@@ -286,6 +408,9 @@ func NarrowF16(level isa.Level, dst *uint16, src *float32, n int) {
 //
 //go:noinline
 func NarrowInt8(level isa.Level, dst *int8, src *float32, n int) {
+	if Observe != nil {
+		Observe("NarrowInt8", n, budget.Numbers)
+	}
 	portable.NarrowInt8(dst, src, n)
 }
 
@@ -293,6 +418,9 @@ func NarrowInt8(level isa.Level, dst *int8, src *float32, n int) {
 //
 //go:noinline
 func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if Observe != nil {
+		Observe("WidenRowsBF16", rows*cols, budget.Numbers)
+	}
 	portable.WidenRowsBF16(dst, dstStride, src, srcStride, rows, cols)
 }
 
@@ -300,6 +428,9 @@ func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, sr
 //
 //go:noinline
 func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if Observe != nil {
+		Observe("WidenRowsF16", rows*cols, budget.Numbers)
+	}
 	portable.WidenRowsF16(dst, dstStride, src, srcStride, rows, cols)
 }
 
@@ -307,6 +438,9 @@ func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, src
 //
 //go:noinline
 func QuantizeRows(level isa.Level, dst *int8, dstStride int, scales, src *float32, srcStride, rows, cols int) {
+	if Observe != nil {
+		Observe("QuantizeRows", rows*cols, budget.Numbers)
+	}
 	portable.QuantizeRows(dst, dstStride, scales, src, srcStride, rows, cols)
 }
 
@@ -328,6 +462,9 @@ func ReadSum(level isa.Level, src *float32, n int) float32 {
 //
 //go:noinline
 func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("DotRowsF32", dim*count, budget.Scanned)
+	}
 	portable.DotRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -335,6 +472,9 @@ func DotRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, co
 //
 //go:noinline
 func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	if Observe != nil {
+		Observe("L2RowsF32", dim*count, budget.Scanned)
+	}
 	portable.L2RowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
@@ -342,6 +482,9 @@ func L2RowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, cou
 //
 //go:noinline
 func CosineRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosineRowsF32", dim*count, budget.Scanned)
+	}
 	portable.CosineRowsF32(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -349,6 +492,9 @@ func CosineRowsF32(level isa.Level, dst, q *float32, rows *float32, dim, stride,
 //
 //go:noinline
 func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("DotRowsBF16", dim*count, budget.Scanned)
+	}
 	portable.DotRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -356,6 +502,9 @@ func DotRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, co
 //
 //go:noinline
 func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	if Observe != nil {
+		Observe("L2RowsBF16", dim*count, budget.Scanned)
+	}
 	portable.L2RowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
@@ -363,6 +512,9 @@ func L2RowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, cou
 //
 //go:noinline
 func CosineRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosineRowsBF16", dim*count, budget.Scanned)
+	}
 	portable.CosineRowsBF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -370,6 +522,9 @@ func CosineRowsBF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride,
 //
 //go:noinline
 func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("DotRowsF16", dim*count, budget.Scanned)
+	}
 	portable.DotRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -377,6 +532,9 @@ func DotRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, cou
 //
 //go:noinline
 func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	if Observe != nil {
+		Observe("L2RowsF16", dim*count, budget.Scanned)
+	}
 	portable.L2RowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
@@ -384,6 +542,9 @@ func L2RowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, coun
 //
 //go:noinline
 func CosineRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosineRowsF16", dim*count, budget.Scanned)
+	}
 	portable.CosineRowsF16(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -391,6 +552,9 @@ func CosineRowsF16(level isa.Level, dst, q *float32, rows *uint16, dim, stride, 
 //
 //go:noinline
 func DotRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("DotRowsInt8", dim*count, budget.Scanned)
+	}
 	portable.DotRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -398,6 +562,9 @@ func DotRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, coun
 //
 //go:noinline
 func L2RowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int, scale float32) {
+	if Observe != nil {
+		Observe("L2RowsInt8", dim*count, budget.Scanned)
+	}
 	portable.L2RowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume, scale)
 }
 
@@ -405,6 +572,9 @@ func L2RowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count
 //
 //go:noinline
 func CosineRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, count int, index, last *uint32, ahead int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosineRowsInt8", dim*count, budget.Scanned)
+	}
 	portable.CosineRowsInt8(dst, q, rows, dim, stride, count, index, last, ahead, acc, resume)
 }
 
@@ -412,6 +582,9 @@ func CosineRowsInt8(level isa.Level, dst, q *float32, rows *int8, dim, stride, c
 //
 //go:noinline
 func L2PairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("L2PairF32", n, budget.Numbers)
+	}
 	portable.L2PairF32(sums, x, y, n, acc, resume)
 }
 
@@ -419,6 +592,9 @@ func L2PairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float3
 //
 //go:noinline
 func CosinePairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosinePairF32", n, budget.Numbers)
+	}
 	portable.CosinePairF32(sums, x, y, n, acc, resume)
 }
 
@@ -426,6 +602,9 @@ func CosinePairF32(level isa.Level, sums *float32, x, y *float32, n int, acc *fl
 //
 //go:noinline
 func DotPairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("DotPairBF16", n, budget.Numbers)
+	}
 	portable.DotPairBF16(sums, x, y, n, acc, resume)
 }
 
@@ -433,6 +612,9 @@ func DotPairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float
 //
 //go:noinline
 func L2PairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("L2PairBF16", n, budget.Numbers)
+	}
 	portable.L2PairBF16(sums, x, y, n, acc, resume)
 }
 
@@ -440,6 +622,9 @@ func L2PairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float3
 //
 //go:noinline
 func CosinePairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosinePairBF16", n, budget.Numbers)
+	}
 	portable.CosinePairBF16(sums, x, y, n, acc, resume)
 }
 
@@ -447,6 +632,9 @@ func CosinePairBF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *fl
 //
 //go:noinline
 func DotPairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("DotPairF16", n, budget.Numbers)
+	}
 	portable.DotPairF16(sums, x, y, n, acc, resume)
 }
 
@@ -454,6 +642,9 @@ func DotPairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float3
 //
 //go:noinline
 func L2PairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("L2PairF16", n, budget.Numbers)
+	}
 	portable.L2PairF16(sums, x, y, n, acc, resume)
 }
 
@@ -461,6 +652,9 @@ func L2PairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32
 //
 //go:noinline
 func CosinePairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *float32, resume int) {
+	if Observe != nil {
+		Observe("CosinePairF16", n, budget.Numbers)
+	}
 	portable.CosinePairF16(sums, x, y, n, acc, resume)
 }
 
@@ -468,6 +662,9 @@ func CosinePairF16(level isa.Level, sums *float32, x, y *uint16, n int, acc *flo
 //
 //go:noinline
 func DotInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	if Observe != nil {
+		Observe("DotInt8", dim*count, budget.Scanned)
+	}
 	portable.DotInt8(dst, q, rows, dim, stride, count, index, last, ahead)
 }
 
@@ -475,6 +672,9 @@ func DotInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int,
 //
 //go:noinline
 func L2Int8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	if Observe != nil {
+		Observe("L2Int8", dim*count, budget.Scanned)
+	}
 	portable.L2Int8(dst, q, rows, dim, stride, count, index, last, ahead)
 }
 
@@ -482,6 +682,9 @@ func L2Int8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, 
 //
 //go:noinline
 func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count int, index, last *uint32, ahead int) {
+	if Observe != nil {
+		Observe("CosineInt8", dim*count, budget.Scanned)
+	}
 	portable.CosineInt8(dst, q, rows, dim, stride, count, index, last, ahead)
 }
 
@@ -489,6 +692,9 @@ func CosineInt8(level isa.Level, dst *int32, q, rows *int8, dim, stride, count i
 //
 //go:noinline
 func DotPairInt8(level isa.Level, x, y *int8, n int) int32 {
+	if Observe != nil {
+		Observe("DotPairInt8", n, budget.Numbers)
+	}
 	return portable.DotPairInt8(x, y, n)
 }
 
@@ -496,5 +702,8 @@ func DotPairInt8(level isa.Level, x, y *int8, n int) int32 {
 //
 //go:noinline
 func HammingRows(level isa.Level, dst *int32, q, rows *uint64, dim, stride, count int, index, last *uint32, ahead int) {
+	if Observe != nil {
+		Observe("HammingRows", 2*dim*count, budget.Scanned)
+	}
 	portable.HammingRows(dst, q, rows, dim, stride, count, index, last, ahead)
 }

@@ -71,9 +71,11 @@ func dots() (rows []kernel) {
 				acc += " It must not be."
 			}
 			rows = append(rows, kernel{
-				Name: of.name + "Rows" + suffix[f],
-				Sig:  fmt.Sprintf("func(dst, q *float32, rows *%s, %s, acc *float32, resume int%s)", goType[f], rowsParameters, extra),
-				Doc:  "is " + of.formula + rowsDoc + acc,
+				Name:   of.name + "Rows" + suffix[f],
+				Sig:    fmt.Sprintf("func(dst, q *float32, rows *%s, %s, acc *float32, resume int%s)", goType[f], rowsParameters, extra),
+				Doc:    "is " + of.formula + rowsDoc + acc,
+				Work:   "dim*count",
+				Budget: "Scanned",
 				Text: func(m *machine.Machine) {
 					if extra != "" {
 						of = scaledL2(m.ArgSplat("scale"))
@@ -93,32 +95,40 @@ func dots() (rows []kernel) {
 				acc += " It must not be."
 			}
 			rows = append(rows, kernel{
-				Name: of.name + "Pair" + suffix[f],
-				Sig:  fmt.Sprintf("func(sums *float32, x, y *%s, n int, acc *float32, resume int)", goType[f]),
-				Doc:  "is " + of.formula + " over n numbers." + acc,
-				Text: func(m *machine.Machine) { pairSums(m, of, f) },
+				Name:   of.name + "Pair" + suffix[f],
+				Sig:    fmt.Sprintf("func(sums *float32, x, y *%s, n int, acc *float32, resume int)", goType[f]),
+				Doc:    "is " + of.formula + " over n numbers." + acc,
+				Work:   "n",
+				Budget: "Numbers",
+				Text:   func(m *machine.Machine) { pairSums(m, of, f) },
 			})
 		}
 	}
 	for _, of := range []intMeasure{intDot, intL2, intCosine} {
 		rows = append(rows, kernel{
-			Name: of.name + "Int8",
-			Sig:  fmt.Sprintf("func(dst *int32, q, rows *int8, %s)", rowsParameters),
-			Doc:  "is " + of.formula + rowsDoc + " dim is at most 32768, so that 32 bits hold the sums.",
-			Text: of.rows,
+			Name:   of.name + "Int8",
+			Sig:    fmt.Sprintf("func(dst *int32, q, rows *int8, %s)", rowsParameters),
+			Doc:    "is " + of.formula + rowsDoc + " dim is at most 32768, so that 32 bits hold the sums.",
+			Work:   "dim*count",
+			Budget: "Scanned",
+			Text:   of.rows,
 		})
 	}
 	return append(rows, kernel{
 		Name:     "DotPairInt8",
 		Sig:      "func(x, y *int8, n int) int32",
 		Doc:      "is Σ x·y over n numbers, at most 32768, so that 32 bits hold the sum.",
+		Work:     "n",
+		Budget:   "Numbers",
 		Text:     intDotPair,
 		Extended: intDotPairVNNI,
 	}, kernel{
-		Name: "HammingRows",
-		Sig:  fmt.Sprintf("func(dst *int32, q, rows *uint64, %s)", rowsParameters),
-		Doc:  "is the number of bits that differ" + rowsDoc,
-		Text: hammingRows,
+		Name:   "HammingRows",
+		Sig:    fmt.Sprintf("func(dst *int32, q, rows *uint64, %s)", rowsParameters),
+		Doc:    "is the number of bits that differ" + rowsDoc,
+		Work:   "2*dim*count",
+		Budget: "Scanned",
+		Text:   hammingRows,
 	})
 }
 

@@ -88,9 +88,18 @@ var dispatchTemplate = template.Must(template.New("dispatch").Parse(`// Code gen
 package asm
 
 import (
+{{- if not .Levels}}
+	"github.com/quern-go/quern/internal/budget"
+{{- end}}
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
+{{- if not .Levels}}
+
+// Observe, if not nil, is told of each call how much work it is, and how much it may be. It is for tests, and only where
+// there is no assembly.
+var Observe func(kernel string, work, most int)
+{{end}}
 {{range .Kernels}}
 // {{.Name}} {{.Doc}}
 //
@@ -109,6 +118,10 @@ func {{.Name}}(level isa.Level, {{.Params}}){{.Result}} {
 		{{if $k.Result}}return {{end}}{{$k.Stub}}{{.Name}}({{$k.Args}}){{if not $k.Result}}
 		return{{end}}
 {{- end}}
+	}
+{{- else if .Work}}
+	if Observe != nil {
+		Observe("{{.Name}}", {{.Work}}, budget.{{.Budget}})
 	}
 {{- end}}
 	{{if .Result}}return {{end}}portable.{{.Name}}({{.Args}})
@@ -129,6 +142,7 @@ func {{$k.Stub}}{{.Name}}{{.Extension}}({{$k.Params}}){{$k.Result}}
 func dispatch(arch string) []byte {
 	type row struct {
 		Name, Stub, Doc, Params, Args, Result string
+		Work, Budget                          string
 		Extended                              bool
 	}
 	data := struct {
@@ -150,7 +164,8 @@ func dispatch(arch string) []byte {
 		for _, p := range strings.Split(params, ",") {
 			args = append(args, strings.Fields(p)[0])
 		}
-		data.Kernels = append(data.Kernels, row{k.Name, unexported(k.Name), k.Doc, params, strings.Join(args, ", "), result, k.Extended != nil})
+		data.Kernels = append(data.Kernels, row{
+			k.Name, unexported(k.Name), k.Doc, params, strings.Join(args, ", "), result, k.Work, k.Budget, k.Extended != nil})
 	}
 	var text bytes.Buffer
 	if err := dispatchTemplate.Execute(&text, data); err != nil {

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -104,7 +105,7 @@ func (c *Cache) reserve(n, position, held int) error {
 		// Copied before it is given back, when another may begin to write it.
 		shared, last := len(c.pages)-1, len(pages)-1
 		mine, theirs := pages[last], pages[shared]
-		copy(mine.memory, theirs.memory)
+		copyAll(mine.memory, theirs.memory)
 		copy(mine.finite, theirs.finite)
 		pages[shared], pages[last] = mine, theirs
 		c.pages = pages
@@ -188,11 +189,11 @@ func (a *appender) ask(c *Cache, x *arrival) {
 	b, j := c.at(0, c.len/blockKeys), c.len%blockKeys
 	next := l.blocks * l.block / 4 // from head to head, as PrefetchRows counts
 	rows := func(p unsafe.Pointer, bytes int) {
-		asm.PrefetchRows(a.level, (*float32)(p), next, heads, (bytes+3)/4)
+		prefetchRows(a.level, (*float32)(p), next, heads, (bytes+3)/4)
 	}
 	for _, t := range []*Tensor{x.k, x.v} {
 		if t.format == Float32 {
-			asm.PrefetchRows(a.level, t.row(x.batch, 0, x.first), t.Stride[1], heads, t.Shape[3])
+			prefetchRows(a.level, t.row(x.batch, 0, x.first), t.Stride[1], heads, t.Shape[3])
 		}
 	}
 	rows(unsafe.Add(b.k, j*l.dim*size), x.n*l.dim*size)
@@ -221,7 +222,7 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 	size := a.format.size()
 	to := unsafe.Add(b.k, size*(j/panel*panel*a.dim))
 	if a.format == Float32 && rows == panel {
-		asm.Transpose(a.level, (*float32)(to), panel, from, stride, panel, a.dim)
+		transpose(a.level, (*float32)(to), panel, from, stride, panel, a.dim)
 		return
 	}
 	if dimensionMajor {
@@ -231,7 +232,7 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 	if a.format == Int8 {
 		a.quantize(offset(b.kScale, j), from, stride, rows, a.dim)
 		for r := range rows {
-			copy(bytesAt(row, r*a.dim, a.dim), bytesAt(unsafe.Pointer(&a.small[0]), r*roundUp(a.dim, lanes), a.dim))
+			copyAll(bytesAt(row, r*a.dim, a.dim), bytesAt(unsafe.Pointer(&a.small[0]), r*roundUp(a.dim, lanes), a.dim))
 		}
 	} else {
 		for r := range rows {
@@ -247,10 +248,10 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 func (a *appender) turn(k unsafe.Pointer) {
 	a.format.widen(a.level, at(a.turned, 0), k, panel*a.dim)
 	if a.format == Float32 {
-		asm.Transpose(a.level, (*float32)(k), panel, at(a.turned, 0), a.dim, panel, a.dim)
+		transpose(a.level, (*float32)(k), panel, at(a.turned, 0), a.dim, panel, a.dim)
 		return
 	}
-	asm.Transpose(a.level, at(a.small, 0), panel, at(a.turned, 0), a.dim, panel, a.dim)
+	transpose(a.level, at(a.small, 0), panel, at(a.turned, 0), a.dim, panel, a.dim)
 	a.format.narrow(a.level, k, at(a.small, 0), panel*a.dim)
 }
 
@@ -260,7 +261,7 @@ func (a *appender) turnBack(k unsafe.Pointer) {
 	var square [panel * panel]float32
 	for d := 0; d < a.dim; d += panel {
 		n := min(panel, a.dim-d)
-		asm.Transpose(a.level, &square[0], panel, at(a.turned, d*panel), panel, n, panel)
+		transpose(a.level, &square[0], panel, at(a.turned, d*panel), panel, n, panel)
 		for j := range panel {
 			copy(a.small[j*a.dim+d:][:n], square[j*panel:])
 		}
@@ -275,7 +276,7 @@ func (a *appender) storeValues(b pageBlock, j int, from *float32, stride, rows i
 	finite := true
 	switch a.format {
 	case Float32:
-		finite = asm.PackRows(a.level, (*float32)(to), blockKeys*panel, from, stride, rows, a.valueDim) == 0
+		finite = packRows(a.level, (*float32)(to), blockKeys*panel, from, stride, rows, a.valueDim)
 	case Int8:
 		a.quantize(offset(b.vScale, j), from, stride, rows, a.valueDim)
 		for r := range rows {
@@ -296,8 +297,8 @@ func (a *appender) storeValues(b pageBlock, j int, from *float32, stride, rows i
 
 // finite reports whether n numbers are: their products with 0 are 0.
 func (a *appender) finite(x *float32, n int) bool {
-	for from := 0; from < n; from += chunk {
-		if asm.Dot(a.level, offset(x, from), at(a.zeros, 0), min(n-from, chunk)) != 0 {
+	for from := 0; from < n; from += budget.Numbers {
+		if asm.Dot(a.level, offset(x, from), at(a.zeros, 0), min(n-from, budget.Numbers)) != 0 {
 			return false
 		}
 	}
@@ -307,12 +308,7 @@ func (a *appender) finite(x *float32, n int) bool {
 // quantize leaves rows as bytes in a.small, each filled up to a multiple of 16, and their scales in
 // scales and a.scales.
 func (a *appender) quantize(scales, from *float32, stride, rows, cols int) {
-	pitch := roundUp(cols, lanes)
-	for r := 0; r < rows; {
-		n := min(rows-r, max(chunk/cols, 1))
-		asm.QuantizeRows(a.level, (*int8)(unsafe.Add(unsafe.Pointer(&a.small[0]), r*pitch)), pitch, &a.scales[r], offset(from, r*stride), stride, n, cols)
-		r += n
-	}
+	quantizeRows(a.level, (*int8)(unsafe.Pointer(&a.small[0])), roundUp(cols, lanes), &a.scales[0], from, stride, rows, cols)
 	copy(unsafe.Slice(scales, rows), a.scales[:rows])
 }
 

@@ -255,7 +255,7 @@ func (x *arriving) block(w *worker, t *tile, b int) (*packed, int) {
 	have, n := max(x.len-first, 0), min(x.len+x.next.n-first, blockKeys)
 	if have > 0 {
 		from := x.at(t.kvHead, b)
-		copy(bytesAt(unsafe.Pointer(&to.memory[0]), 0, l.block), bytesAt(from.base(l), 0, l.block))
+		copyAll(bytesAt(unsafe.Pointer(&to.memory[0]), 0, l.block), bytesAt(from.base(l), 0, l.block))
 		to.finite = *from.finite
 	}
 	for j := have; j < n; {

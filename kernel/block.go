@@ -111,7 +111,7 @@ func (w *worker) begin(t *tile) {
 func (w *worker) touch(rows int) {
 	if w.untouched {
 		w.untouched = false
-		clear(w.state.o[:rows*w.valuePitch])
+		clearAll(w.state.o[:rows*w.valuePitch])
 	}
 }
 
@@ -205,7 +205,7 @@ func (w *worker) probability(t *tile, p *batch) {
 			for used := p.used; used != 0; {
 				var start, end int
 				start, end, used = used.next()
-				asm.ScaleColumns(w.level, at(w.s, row*blockKeys+p.used.column(start)), blockKeys, rows, end-start, offset(scale, start))
+				scaleColumns(w.level, at(w.s, row*blockKeys+p.used.column(start)), blockKeys, rows, end-start, offset(scale, start))
 			}
 		}
 	}

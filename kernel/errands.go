@@ -3,7 +3,6 @@ package kernel
 import (
 	"unsafe"
 
-	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -80,7 +79,7 @@ func (w *worker) fetchBlock(t *tile, x *Tensor, b int) {
 	}
 	first += t.seq.key0
 	if t.r1-t.r0 < tileRows/2 || !w.send(x, t.seq.batch, t.kvHead, first, first+n) {
-		asm.PrefetchRows(w.level, x.row(t.seq.batch, t.kvHead, first), x.Stride[2], n, x.Shape[3])
+		prefetchRows(w.level, x.row(t.seq.batch, t.kvHead, first), x.Stride[2], n, x.Shape[3])
 	}
 }
 

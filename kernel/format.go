@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -52,8 +53,8 @@ func formatOf[T Scalar]() Format {
 
 // widen converts n numbers of format f to float32, exactly.
 func (f Format) widen(level isa.Level, dst *float32, src unsafe.Pointer, n int) {
-	for i := 0; i < n; i += chunk {
-		to, from, some := offset(dst, i), unsafe.Add(src, i*f.size()), min(n-i, chunk)
+	for i := 0; i < n; i += budget.Numbers {
+		to, from, some := offset(dst, i), unsafe.Add(src, i*f.size()), min(n-i, budget.Numbers)
 		switch f {
 		case Float32:
 			copy(unsafe.Slice(to, some), unsafe.Slice((*float32)(from), some))
@@ -70,8 +71,8 @@ func (f Format) widen(level isa.Level, dst *float32, src unsafe.Pointer, n int) 
 // narrow converts n float32 to format f: to the nearest 16-bit number; for int8, integers that are
 // within a byte, n being a multiple of 16.
 func (f Format) narrow(level isa.Level, dst unsafe.Pointer, src *float32, n int) {
-	for i := 0; i < n; i += chunk {
-		to, from, some := unsafe.Add(dst, i*f.size()), offset(src, i), min(n-i, chunk)
+	for i := 0; i < n; i += budget.Numbers {
+		to, from, some := unsafe.Add(dst, i*f.size()), offset(src, i), min(n-i, budget.Numbers)
 		switch f {
 		case Float32:
 			copy(unsafe.Slice((*float32)(to), some), unsafe.Slice(from, some))
@@ -82,41 +83,5 @@ func (f Format) narrow(level isa.Level, dst unsafe.Pointer, src *float32, n int)
 		case Int8:
 			asm.NarrowInt8(level, (*int8)(to), from, some)
 		}
-	}
-}
-
-// widenRows converts rows of a tensor of 16-bit numbers to float32. Rows of dst are written up to the
-// next multiple of 16.
-func widenRows(level isa.Level, f Format, dst *float32, dstStride int, src unsafe.Pointer, srcStride, rows, cols int) {
-	most := max(chunk/cols, 1)
-	for r := 0; r < rows; r += most {
-		to, from, n := offset(dst, r*dstStride), unsafe.Add(src, f.size()*r*srcStride), min(rows-r, most)
-		if f == BFloat16 {
-			asm.WidenRowsBF16(level, to, dstStride, (*uint16)(from), srcStride, n, cols)
-		} else {
-			asm.WidenRowsF16(level, to, dstStride, (*uint16)(from), srcStride, n, cols)
-		}
-	}
-}
-
-// few is O = α·O + A·B for at most directRows rows, in calls that take less than 50 µs each.
-func (w *worker) few(f Format, c *float32, cStride int, a *float32, aStride int, b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32) {
-	for most := max(callWork/max(rows*cols, 1), 1); ; {
-		d := min(depth, most)
-		switch f {
-		case Float32:
-			asm.FewF32(w.level, c, cStride, a, aStride, (*float32)(b), pitch, panelStride, d, rows, cols, alpha)
-		case BFloat16:
-			asm.FewBF16(w.level, c, cStride, a, aStride, (*uint16)(b), pitch, panelStride, d, rows, cols, alpha)
-		case Float16:
-			asm.FewF16(w.level, c, cStride, a, aStride, (*uint16)(b), pitch, panelStride, d, rows, cols, alpha)
-		case Int8:
-			asm.FewInt8(w.level, c, cStride, a, aStride, (*int8)(b), pitch, panelStride, d, rows, cols, alpha)
-		}
-		if depth -= d; depth <= 0 {
-			return
-		}
-		a, b = offset(a, d), unsafe.Add(b, f.size()*d*pitch)
-		alpha = at(w.ones, 0)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
@@ -43,7 +44,7 @@ func Widen[T Half](dst []float32, src []T) {
 	mustMatch("Widen", "dst", len(dst), "src", len(src))
 	level, from := isa.Active(), View[uint16](src)
 	for len(from) > 0 {
-		n := min(len(from), chunk)
+		n := min(len(from), budget.Numbers)
 		switch any(src).(type) {
 		case []BF16:
 			asm.WidenBF16(level, &dst[0], &from[0], n)
@@ -60,7 +61,7 @@ func Narrow[T Half](dst []T, src []float32) {
 	mustMatch("Narrow", "dst", len(dst), "src", len(src))
 	level, to := isa.Active(), View[uint16](dst)
 	for len(to) > 0 {
-		n := min(len(to), chunk)
+		n := min(len(to), budget.Numbers)
 		switch any(dst).(type) {
 		case []BF16:
 			asm.NarrowBF16(level, &to[0], &src[0], n)

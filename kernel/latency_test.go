@@ -223,7 +223,23 @@ func TestCallsAreShort(t *testing.T) {
 			}
 		}
 	}
-	wide, _ := planOf(t, normalProblem(2, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 300, Keys: 1000, Dim: 2048, ValueDim: 2048}, kernel.Options{}), 1)
+	wide := func(queries, keys, dim int) func() {
+		run, _ := planOf(t, normalProblem(2, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: queries, Keys: keys, Dim: dim, ValueDim: dim}, kernel.Options{}), 1)
+		return run
+	}
+	// wideCache appends and attends to a few keys as wide as there are.
+	wideCache := func(format kernel.Format) func() {
+		const dim, keys, heads = 1 << 16, 20, 2
+		c := must(kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: dim, PageKeys: 128, Format: format}))
+		k, q := kernel.BHSD(x[:dim*keys], 1, 1, keys, dim), kernel.BHSD(y[:dim*heads], 1, heads, 1, dim)
+		out, a := kernel.BHSD(floats(heads*dim), 1, heads, 1, dim), new(kernel.Attender)
+		return func() {
+			c.Reset()
+			if err := a.AppendAttend(out, q, k, k, []*kernel.Cache{c}, kernel.Options{Workers: 1}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	scores := floats(long)
 	for _, c := range []struct {
 		name string
@@ -264,7 +280,12 @@ func TestCallsAreShort(t *testing.T) {
 		{"Attention", longAttention(t, 2048, kernel.Options{})},
 		{"Attention, strided", longAttention(t, 8192, kernel.Options{Mask: kernel.SparseStrided{Stride: 128}})},
 		{"Attention, softcap", longAttention(t, 2048, kernel.Options{Softcap: 20, ALiBi: kernel.ALiBi{Slopes: []float32{1}}})},
-		{"Attention, 2048 wide", wide},
+		{"Attention, 2048 wide", wide(300, 1000, 2048)},
+		{"Attention, 65536 wide", wide(13, 130, 1<<16)},
+		{"Attention of one query, 65536 wide", wide(1, 130, 1<<16)},
+		{"AppendAttend, 65536 wide", wideCache(kernel.Float32)},
+		{"AppendAttend, 65536 wide, bfloat16", wideCache(kernel.BFloat16)},
+		{"AppendAttend, 65536 wide, int8", wideCache(kernel.Int8)},
 		{"Cache.Append", append1024(kernel.Float32)},
 		{"Cache.Append, int8", append1024(kernel.Int8)},
 		{"Attend, one query", attend(kernel.BFloat16, 1)},

@@ -307,7 +307,7 @@ func (w *worker) runSpan(t *tile, number, span int) {
 		closed := partial(span)
 		copy(closed.max, w.state.max[:rows])
 		copy(closed.sum, w.state.sum[:rows])
-		copy(closed.o, w.state.o[:rows*w.valuePitch])
+		copyAll(closed.o, w.state.o[:rows*w.valuePitch])
 	}
 	if s.left[t.seq.split+number].Add(-1) > 0 || t.p.into != nil {
 		return
@@ -319,7 +319,7 @@ func (w *worker) runSpan(t *tile, number, span int) {
 	all := partial(first / spanKeys)
 	for span := first/spanKeys + 1; span*spanKeys < end; span++ {
 		next := partial(span)
-		mergeStates(w.level, &all, &next, rows, w.valuePitch, w.weights)
+		mergeRows(w.level, &all, &next, rows, w.valuePitch, w.weights)
 	}
 	w.finish(t, &all)
 }

@@ -213,7 +213,7 @@ func (w *worker) change(t *tile, from, rows int, p *batch) {
 	}
 	if c.natural && !(c.biased && c.unit == portable.Log2eHi) {
 		s := at(w.s, row*blockKeys)
-		asm.ScaleRows(w.level, s, blockKeys, s, blockKeys, rows, p.used.columns(), portable.Log2eHi)
+		scaleRows(w.level, s, blockKeys, s, blockKeys, rows, p.used.columns(), portable.Log2eHi)
 	}
 	w.record(t, from, rows, Probabilities)
 }
@@ -315,7 +315,7 @@ func (w *worker) addSinks(t *tile, s *state) {
 		for x := range rows {
 			w.sinks[x] = t.p.sinks[t.head(r+x)]
 		}
-		asm.MergeRows(w.level, at(s.max, row), at(s.sum, row), at(s.o, row*w.valuePitch), at(w.sinks, 0), at(w.ones, 0), at(w.nothing, 0),
-			w.valuePitch, rows, w.valuePitch, at(w.weights, 0))
+		mergeFewRows(w.level, at(s.max, row), at(s.sum, row), at(s.o, row*w.valuePitch), at(w.sinks, 0), at(w.ones, 0), at(w.nothing, 0),
+			rows, w.valuePitch, at(w.weights, 0))
 	}
 }

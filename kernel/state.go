@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -133,7 +132,7 @@ func (s *State) add() *state {
 		x.max[i] = float32(math.Inf(-1))
 	}
 	clear(x.sum)
-	clear(x.o)
+	clearAll(x.o)
 	return x
 }
 
@@ -178,7 +177,7 @@ func (s *State) mergeAll(later *State) error {
 		x, from := s.add(), &later.spans[i]
 		copy(x.max, from.max)
 		copy(x.sum, from.sum)
-		copy(x.o, from.o)
+		copyAll(x.o, from.o)
 	}
 	return nil
 }
@@ -211,7 +210,7 @@ func (s *State) finish(out Tensor, lse, sinks []float32) error {
 	var fold state // of a few rows
 	fold.size(lanes, pitch)
 	s.weights, s.sinks, s.ones, s.nothing = grow(s.weights, 2*lanes), grow(s.sinks, lanes), grow(s.ones, lanes), grow(s.nothing, lanes*pitch)
-	clear(s.nothing)
+	clearAll(s.nothing)
 	for i := range s.ones {
 		s.ones[i] = 1
 	}
@@ -224,24 +223,24 @@ func (s *State) finish(out Tensor, lse, sinks []float32) error {
 				if x == 0 {
 					copy(fold.max, b.max[row:row+n])
 					copy(fold.sum, b.sum[row:row+n])
-					copy(fold.o, b.o[row*pitch:(row+n)*pitch])
+					copyAll(fold.o, b.o[row*pitch:(row+n)*pitch])
 					continue
 				}
-				asm.MergeRows(level, at(fold.max, 0), at(fold.sum, 0), at(fold.o, 0), at(b.max, row), at(b.sum, row), at(b.o, row*pitch),
-					pitch, n, pitch, at(s.weights, 0))
+				next := b.from(row, pitch)
+				mergeRows(level, &fold, &next, n, pitch, s.weights)
 			}
 			if sinks != nil {
 				for x := range s.sinks {
 					s.sinks[x] = baseTwo(sinks[head%s.heads])
 				}
-				asm.MergeRows(level, at(fold.max, 0), at(fold.sum, 0), at(fold.o, 0), at(s.sinks, 0), at(s.ones, 0), at(s.nothing, 0),
-					pitch, n, pitch, at(s.weights, 0))
+				mergeFewRows(level, at(fold.max, 0), at(fold.sum, 0), at(fold.o, 0), at(s.sinks, 0), at(s.ones, 0), at(s.nothing, 0),
+					n, pitch, at(s.weights, 0))
 			}
 			if s.valueDim > 0 {
-				asm.FinishRows(level, out.row(head/s.heads, head%s.heads, i), out.Stride[2], at(fold.o, 0), pitch, at(fold.sum, 0), 1, n, s.valueDim)
+				finishRows(level, out.row(head/s.heads, head%s.heads, i), out.Stride[2], at(fold.o, 0), pitch, at(fold.sum, 0), 1, n, s.valueDim)
 			}
 			if lse != nil {
-				asm.LogSumRows(level, at(lse, row), at(fold.max, 0), at(fold.sum, 0), n)
+				logSumRows(level, at(lse, row), at(fold.max, 0), at(fold.sum, 0), n)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -17,13 +18,12 @@ const (
 
 // Sizes that bits do not depend on.
 const (
-	panel      = 32      // columns of a packed panel
-	lanes      = 16      // columns of half a panel; every row of scratch is a multiple of this
-	rowTile    = 12      // rows that masks are looked at together
-	directRows = 8       // most rows whose products read keys and values as they are stored
-	tileRows   = 96      // most rows of a query tile
-	callWork   = 1 << 19 // fused multiply-adds of one call of assembly: less than 50 µs anywhere
-	maxDepth   = callWork / (rowTile * panel)
+	panel      = 32 // columns of a packed panel
+	lanes      = 16 // columns of half a panel; every row of scratch is a multiple of this
+	rowTile    = 12 // rows that masks are looked at together
+	directRows = 8  // most rows whose products read keys and values as they are stored
+	tileRows   = 96 // most rows of a query tile
+	maxDepth   = budget.FMAs / (rowTile * panel)
 )
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
@@ -90,14 +90,13 @@ func (w *worker) pack(t *tile, p *packed, b, slot, next int) {
 	w.errands = w.errands[:0] // what was not fetched yet is needed now
 	w.packKeys(t, p, b, slot, next)
 	v, stride, n := w.rows(t, &t.t.v, b, next)
-	bad := asm.PackRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)
-	p.finite[slot] = bad == 0
+	p.finite[slot] = packRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)
 }
 
 func (w *worker) packKeys(t *tile, p *packed, b, slot, next int) {
 	k, stride, n := w.rows(t, &t.t.k, b, next)
 	for j := 0; j < n; j += panel {
-		asm.Transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j), w.dim)
+		transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j), w.dim)
 	}
 }
 
@@ -177,7 +176,7 @@ func (s *state) begin(row, rows int) {
 func (s *state) reset(row, rows, pitch int) {
 	s.begin(row, rows)
 	clear(s.sum[row : row+rows])
-	clear(s.o[row*pitch : (row+rows)*pitch])
+	clearAll(s.o[row*pitch : (row+rows)*pitch])
 }
 
 func (w *worker) size(p *Plan, shape Shape, rows int, ownBlock bool) {
@@ -323,7 +322,7 @@ func (w *worker) span(t *tile, span, first, end int) {
 		w.block(t, b)
 	}
 	w.touch(rows)
-	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
+	closeRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
 }
 
 // merge folds w.state into w.closed, of which so many spans are merged already.
@@ -332,15 +331,7 @@ func (w *worker) merge(rows, merged int) {
 		w.state, w.closed = w.closed, w.state
 		return
 	}
-	mergeStates(w.level, &w.closed, &w.state, rows, w.valuePitch, w.weights)
-}
-
-// mergeStates folds b, the later keys, into a.
-func mergeStates(level isa.Level, a, b *state, rows, pitch int, weights []float32) {
-	for r := 0; r < rows; r += lanes {
-		asm.MergeRows(level, at(a.max, r), at(a.sum, r), at(a.o, r*pitch), at(b.max, r), at(b.sum, r), at(b.o, r*pitch),
-			pitch, min(lanes, rows-r), pitch, at(weights, 0))
-	}
+	mergeRows(w.level, &w.closed, &w.state, rows, w.valuePitch, w.weights)
 }
 
 // loadQueries is Q' = Q·scale·log2 e.
@@ -353,7 +344,7 @@ func (w *worker) loadQueries(t *tile) {
 			widenRows(w.level, q.format, to, pitch, from, stride, rows, w.dim)
 			from, stride = unsafe.Pointer(to), pitch
 		}
-		asm.ScaleRows(w.level, to, pitch, (*float32)(from), stride, rows, w.dim, t.p.factor)
+		scaleRows(w.level, to, pitch, (*float32)(from), stride, rows, w.dim, t.p.factor)
 	}
 }
 
@@ -372,7 +363,7 @@ func (w *worker) finish(t *tile, s *state) {
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
 		// 16 rows at a time, to bound a call.
 		for n := r; n < t.r1; n += lanes * w.group {
-			asm.FinishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
+			finishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
 				at(s.o, t.local(n)*w.valuePitch), w.group*w.valuePitch, at(s.sum, t.local(n)), w.group,
 				min(lanes, (t.r1-n+w.group-1)/w.group), w.valueDim)
 		}
@@ -381,7 +372,7 @@ func (w *worker) finish(t *tile, s *state) {
 	if lse == nil {
 		return
 	}
-	asm.LogSumRows(w.level, at(w.lse, 0), at(s.max, t.row), at(s.sum, t.row), t.r1-t.r0)
+	logSumRows(w.level, at(w.lse, 0), at(s.max, t.row), at(s.sum, t.row), t.r1-t.r0)
 	for r := t.r0; r < t.r1; r++ {
 		lse[(t.seq.batch*t.p.shape.Heads+t.head(r))*t.p.shape.Queries+t.position(r)] = w.lse[r-t.r0]
 	}
@@ -405,7 +396,7 @@ func (w *worker) scores(row, rows, start, end, column int, p *packed, slot int) 
 		}
 		to := offset(s, j-start)
 		if rows <= directRows {
-			w.few(format, to, blockKeys, q, w.dimPitch, k, panel, panel*w.dim, w.dim, rows, next-j, nil)
+			few(w.level, format, to, blockKeys, q, w.dimPitch, k, panel, panel*w.dim, w.dim, rows, next-j, nil)
 		} else {
 			w.product(to, blockKeys, q, w.dimPitch, (*float32)(k), w.dim, rows, next-j, nil)
 		}
@@ -430,7 +421,7 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 	o, probabilities := at(w.state.o, row*w.valuePitch), at(w.s, row*blockKeys+column)
 	v := unsafe.Add(p.v, p.format.size()*(slot*blockKeys*roundUp(w.valueDim, panel)+from*p.pitch+c0/panel*p.stride))
 	if rows <= directRows {
-		w.few(p.format, offset(o, c0), w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from, rows, c1-c0, alpha)
+		few(w.level, p.format, offset(o, c0), w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from, rows, c1-c0, alpha)
 		return
 	}
 	for c := c0; c < c1; c += panel {
@@ -442,8 +433,8 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 // product calls the kernel of that name in pieces that take less than 50 µs each.
 func (w *worker) product(c *float32, cStride int, a *float32, aStride int, b *float32, depth, rows, cols int, alpha *float32) {
 	most := rows
-	if rows*depth > callWork/panel { // seldom
-		most = max(callWork/(panel*min(depth, maxDepth))/rowTile*rowTile, rowTile)
+	if rows*depth > budget.FMAs/panel { // seldom
+		most = max(budget.FMAs/(panel*min(depth, maxDepth))/rowTile*rowTile, rowTile)
 	}
 	panelAhead := offset(b, max(depth-1, 0)*panel) // its last row: the panel behind it may be another's memory, or nobody's
 	for row := 0; row < rows; row += most {
