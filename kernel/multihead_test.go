@@ -362,6 +362,30 @@ func TestMultiHeadContextInCaches(t *testing.T) {
 	}
 }
 
+// A layer with windowed caches takes a prompt far longer than the pages that there are, and gives what a window gives.
+func TestMultiHeadLongPromptInAWindow(t *testing.T) {
+	r := rand.New(rand.NewSource(17))
+	l := randomLayer(t, r, false)
+	l.Mask = Window{Left: 63}
+	const tokens = 1500
+	x, want := gaussian(r, tokens*l.width), make([]float32, tokens*l.out)
+	require.NoError(t, l.new(t).Forward(BHSD(want, 1, 1, tokens, l.out), MultiHeadInput{X: BHSD(x, 1, 1, tokens, l.width)}))
+
+	config := l.caches(t, 1, 0)[0].pool.config
+	config.Window, config.PageKeys = 64, 128
+	config.MaxBytes = 3 * int64(config.layout().bytes)
+	c, err := NewCache(config)
+	require.NoError(t, err)
+	l.Mask = Causal{}
+	layer, got := l.new(t), make([]float32, tokens*l.out)
+	for _, part := range [][2]int{{0, 1300}, {1300, 1301}, {1301, tokens}} {
+		n := part[1] - part[0]
+		require.NoError(t, layer.Forward(BHSD(got[part[0]*l.out:], 1, 1, n, l.out),
+			MultiHeadInput{X: BHSD(x[part[0]*l.width:], 1, 1, n, l.width), Caches: []*Cache{c}}))
+	}
+	requireBits(t, want, got, "from a window of three pages")
+}
+
 // What is wrong with caches is said, and leaves them as they were.
 func TestMultiHeadCacheErrors(t *testing.T) {
 	r := rand.New(rand.NewSource(13))
