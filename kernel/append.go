@@ -20,6 +20,9 @@ import (
 // Errors are of type [*ArgumentError], or of kind [ErrPool] if the pool has not enough pages; nothing has
 // changed then. It allocates nothing but pages, now and then. k and v may share memory, and are not needed
 // when it returns. Rotary positions, if there are any, are applied before: see [Rotary.Apply].
+//
+// A windowed cache then holds all that was appended last, because its queries are still to come, and gives back what
+// they do not see. [AppendAttend] takes a prompt that is longer than the pool.
 func (c *Cache) Append(k, v Tensor) error { return in("Cache.Append", c.append(k, v)) }
 
 func (c *Cache) append(k, v Tensor) error {
