@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
@@ -161,9 +162,6 @@ func newScan[Q, T Scalar](of measure, q []Q, rows *Rows[T]) scan {
 		q: unsafe.Pointer(unsafe.SliceData(q)), rows: unsafe.Pointer(unsafe.SliceData(rows.Data)),
 		dim: rows.Dim, stride: rows.pitch(), count: rows.Len(), index: rows.Index, scale: rows.Scale,
 	}
-	if of == measureCosine {
-		s.scale = nil
-	}
 	from := formatOf[Q]()
 	s.exact = from == Int8 && s.format == Int8 && (of != measureL2 || s.scale == nil)
 	if from != Float32 && !s.exact {
@@ -196,16 +194,15 @@ type piece struct {
 	scale       float32
 }
 
-// rowsFrom is a piece of whole rows.
-func (s *scan) rowsFrom(i, count int) piece {
-	p := piece{q: s.q, dim: s.dim, count: count, scale: 1}
+// whole makes p a piece of whole rows. It is written where it stays: copying it takes as long as a short row.
+func (s *scan) whole(p *piece, i, count int) {
+	p.q, p.dim, p.count, p.scale = s.q, s.dim, count, 1
 	if s.index == nil {
 		p.rows, p.ahead = s.row(i), orderAhead
 	} else {
 		p.rows, p.index, p.last = s.rows, &s.index[i], &s.index[len(s.index)-1]
 		p.ahead = 4 * max(1, indexAhead/max(s.dim*s.format.size(), 1))
 	}
-	return p
 }
 
 func (s *scan) row(id int) unsafe.Pointer { return unsafe.Add(s.rows, id*s.stride*s.format.size()) }
@@ -225,18 +222,42 @@ func (s *scan) scores(dst []float32, from int) {
 		default:
 			s.floatScores(dst[:n], from)
 		}
-		if s.of == measureDot && s.scale != nil {
-			for i := range n {
-				dst[i] *= s.scale[s.id(from+i)]
-			}
+		if s.scale != nil {
+			s.scaleScores(dst[:n], from)
 		}
 		dst, from = dst[n:], from+n
 	}
 }
 
+// scaleScores is what the scales of rows do to products, all, and to cosines, by their signs alone.
+func (s *scan) scaleScores(dst []float32, from int) {
+	switch s.of {
+	case measureDot:
+		for i := range dst {
+			dst[i] *= s.scale[s.id(from+i)]
+		}
+	case measureCosine:
+		for i := range dst {
+			dst[i] = float32(dst[i]*sign(s.scale[s.id(from+i)])) + 0
+		}
+	}
+}
+
+// sign is what a factor of a vector does to its cosine: 1, -1, 0, or NaN if the vector is NaN then.
+func sign(scale float32) float32 {
+	switch {
+	case scale > 0 && scale <= math.MaxFloat32:
+		return 1
+	case scale < 0 && scale >= -math.MaxFloat32:
+		return -1
+	}
+	return scale * 0
+}
+
 // floatScores measures whole rows.
 func (s *scan) floatScores(dst []float32, from int) {
-	p := s.rowsFrom(from, len(dst))
+	var p piece
+	s.whole(&p, from, len(dst))
 	if s.of != measureCosine {
 		s.run(&dst[0], &p)
 		return
@@ -246,8 +267,17 @@ func (s *scan) floatScores(dst []float32, from int) {
 	p.chains = &chains[0]
 	s.run(&sums[0], &p)
 	for i := range dst {
-		dst[i] = cosine(sums[2*i], s.norm, sums[2*i+1])
+		if xy, yy := sums[2*i], sums[2*i+1]; serve(xy, s.norm, yy) {
+			dst[i] = cosineOf(float64(xy), float64(s.norm), float64(yy))
+		} else {
+			dst[i] = s.wideCosine(xy, s.id(from+i))
+		}
 	}
+}
+
+// wideCosine is for a row whose sum of products with q is xy, if the sums do not serve.
+func (s *scan) wideCosine(xy float32, id int) float32 {
+	return wideCosine(s.level, xy, vector{Float32, s.q}, vector{s.format, s.row(id)}, s.dim)
 }
 
 // oneScore measures one row, however long, and with its own scale.
@@ -266,10 +296,13 @@ func (s *scan) oneScore(id int) float32 {
 		}
 		p.q, p.rows = unsafe.Add(p.q, 4*p.dim), unsafe.Add(p.rows, p.dim*s.format.size())
 	}
-	if s.of == measureCosine {
-		return cosine(sums[0], s.norm, sums[1])
+	if s.of != measureCosine {
+		return sums[0]
 	}
-	return sums[0]
+	if serve(sums[0], s.norm, sums[1]) {
+		return cosineOf(float64(sums[0]), float64(s.norm), float64(sums[1]))
+	}
+	return s.wideCosine(sums[0], id)
 }
 
 // run calls the kernel for the measure and the type of rows.
@@ -322,7 +355,8 @@ func (s *scan) exactScores(dst []float32, from int) {
 		return
 	}
 	var sums [3 * scanRows]int32
-	p := s.rowsFrom(from, len(dst))
+	var p piece
+	s.whole(&p, from, len(dst))
 	intStep(s.level, s.of, &sums[0], (*int8)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead)
 	for i := range dst {
 		if s.of == measureCosine {

@@ -70,9 +70,9 @@ func oneByOne[Q, T Scalar](of measure, q []Q, rows Rows[T]) []float32 {
 		case of == measureDot:
 			scores[i] = Dot(x, y) * scale
 		case of == measureCosine && exact:
-			scores[i] = CosineInt8(qi, yi)
+			scores[i] = CosineInt8(qi, yi)*sign(scale) + 0
 		case of == measureCosine:
-			scores[i] = Cosine(x, y)
+			scores[i] = Cosine(x, y)*sign(scale) + 0
 		case exact && rows.Scale == nil:
 			scores[i] = float32(SquaredL2Int8(qi, yi))
 		default:
@@ -107,7 +107,7 @@ func checkRows[Q, T Scalar](t *testing.T) {
 					if variant == "scaled" || variant == "all" {
 						rows.Scale = make([]float32, rows.stored())
 						for i := range rows.Scale {
-							rows.Scale[i] = float32(1+r.IntN(64)) / 64 // so that oneByOne is exact in float64
+							rows.Scale[i] = float32(r.IntN(129)-64) / 64 // so that oneByOne is exact in float64
 						}
 					}
 					q := numbers[Q](99, dim)
