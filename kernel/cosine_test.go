@@ -190,9 +190,9 @@ func checkFarRows[T Scalar](t *testing.T, dim, count int) {
 		want := bitsOf(oneByOne(measureCosine, q, rows)...)
 		eachLevel(t, func(t *testing.T) {
 			got, best := make([]float32, count), make([]Match, count)
-			CosineRows(got, q, rows, 1)
+			CosineRows(got, q, rows, ScanOptions{Workers: 1})
 			require.Equal(t, want, bitsOf(got...), "%T", rows.Data)
-			for _, m := range TopK(best, MetricCosine, q, rows, 1) {
+			for _, m := range TopK(best, MetricCosine, q, rows, ScanOptions{Workers: 1}) {
 				require.Equal(t, want[m.ID], bitsOf(m.Score)[0])
 			}
 		})
@@ -230,9 +230,9 @@ func checkScales[Q, T Scalar](t *testing.T, q []Q, row []T, scale, want []float3
 	for range scale {
 		rows.Data = append(rows.Data, row...)
 	}
-	CosineRows(got, q, rows, 1)
+	CosineRows(got, q, rows, ScanOptions{Workers: 1})
 	require.Equal(t, bitsOf(want...), bitsOf(got...), "%T and %T", q, row)
-	for i, m := range TopK(make([]Match, len(scale)), MetricCosine, q, rows, 1) {
+	for i, m := range TopK(make([]Match, len(scale)), MetricCosine, q, rows, ScanOptions{Workers: 1}) {
 		require.Equal(t, order[i], m.ID)
 		require.Equal(t, bitsOf(want[m.ID]), bitsOf(m.Score))
 	}

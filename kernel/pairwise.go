@@ -14,15 +14,18 @@ import (
 // the same bits as many. Elements are converted to float32, int8 as well. The chain is then multiplied
 // by the Scale of the row and by that of the query, where there are any. It may be -0.
 //
-// Up to workers goroutines share the rows, as many as GOMAXPROCS if workers is 0 or less; the bits do
-// not depend on it. It allocates a copy of the queries, and scratch for each worker.
+// It allocates a copy of the queries, and scratch for each worker.
 //
 // It panics, before anything is read or written, if len(dst) is not queries.Len()·rows.Len(), if the
 // Dims differ, if an index is out of range, if the sizes within queries or rows contradict each other, or
 // if the queries, each as often as Index names it, are more than memory can hold. dst must not overlap them.
-func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], workers int) {
-	queries.mustFit("PairwiseDot", queries.Dim)
-	rows.mustFit("PairwiseDot", queries.Dim)
+func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], o ScanOptions) {
+	o.mustFit("PairwiseDot")
+	queries.mustFit("PairwiseDot", "queries")
+	rows.mustFit("PairwiseDot", "rows")
+	if queries.Dim != rows.Dim {
+		panic(fmt.Sprintf("quern: PairwiseDot: queries.Dim is %d, rows.Dim is %d", queries.Dim, rows.Dim))
+	}
 	n, count := queries.Len(), rows.Len()
 	if !equalsProduct(len(dst), n, count, 1) {
 		panic(fmt.Sprintf("quern: PairwiseDot: len(dst) is %d, queries has %d vectors, rows has %d", len(dst), n, count))
@@ -36,7 +39,7 @@ func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], work
 	p := pairwise{rows: newScan(measureDot, []float32(nil), &rows), dst: dst, queries: n}
 	p.packQueries(newScan(measureDot, []float32(nil), &queries))
 	blocks := (count + blockRows - 1) / blockRows
-	workers = workerCount(workers, blocks)
+	workers := workerCount(o.Workers, blocks)
 	most := max(productsHeld/(roundUp(n, panel)*blockRows), 1) // blocks of a task
 	if workers > 1 {
 		most = min(most, max(blocks/(tasksEach*workers), 1))

@@ -24,10 +24,11 @@ func checkPairwise[Q, T Scalar](t *testing.T) {
 				rows.Data = numbers[T](2, rows.Stride*count)
 			}
 			if stored := rows.stored(); stored > 0 && r.IntN(2) == 0 {
-				rows.Index = make([]uint32, count)
-				for i := range rows.Index {
-					rows.Index[i] = uint32(r.IntN(stored))
+				index := make([]uint32, count)
+				for i := range index {
+					index[i] = uint32(r.IntN(stored))
 				}
+				rows = rows.Pick(index)
 				rows.Scale = normals(3, stored)
 			}
 			if queries.stored() > 0 && r.IntN(2) == 0 {
@@ -36,10 +37,7 @@ func checkPairwise[Q, T Scalar](t *testing.T) {
 			var want []float32
 			for i := range queries.Len() {
 				for j := range rows.Len() {
-					id := j
-					if rows.Index != nil {
-						id = int(rows.Index[j])
-					}
+					id := int(rows.ID(j))
 					x, y := asFloat32(queries.Data[i*dim:][:dim]), asFloat32(rows.Data[id*rows.Stride:][:dim])
 					var chain float32
 					for k := range x {
@@ -58,7 +56,7 @@ func checkPairwise[Q, T Scalar](t *testing.T) {
 				restore := isa.Use(l)
 				got := make([]float32, len(want)+1)
 				got[len(want)] = 42
-				PairwiseDot(got[:len(want)], queries, rows, 1+r.IntN(3))
+				PairwiseDot(got[:len(want)], queries, rows, ScanOptions{Workers: 1 + r.IntN(3)})
 				restore()
 				require.Equal(t, bitsOf(want...), bitsOf(got[:len(want)]...), "%v dim %d, %d x %d", l, dim, n, count)
 				require.Equal(t, float32(42), got[len(want)])
@@ -76,9 +74,9 @@ func TestPairwiseDotIsOneChain(t *testing.T) {
 func TestPairwiseDotRefusesWhatDoesNotFit(t *testing.T) {
 	rows := RowsOf(make([]float32, 12), 3)
 	require.PanicsWithValue(t, "quern: PairwiseDot: len(dst) is 15, queries has 4 vectors, rows has 4", func() {
-		PairwiseDot(make([]float32, 15), rows, rows, 1)
+		PairwiseDot(make([]float32, 15), rows, rows, ScanOptions{Workers: 1})
 	})
-	require.PanicsWithValue(t, "quern: PairwiseDot: len(q) is 3, rows.Dim is 4", func() {
-		PairwiseDot(make([]float32, 12), rows, RowsOf(make([]float32, 12), 4), 1)
+	require.PanicsWithValue(t, "quern: PairwiseDot: queries.Dim is 3, rows.Dim is 4", func() {
+		PairwiseDot(make([]float32, 12), rows, RowsOf(make([]float32, 12), 4), ScanOptions{Workers: 1})
 	})
 }

@@ -328,8 +328,8 @@ func TestSlicesAreAsSpecified(t *testing.T) {
 			[]float32{kernel.Dot(x, y), kernel.SquaredL2(x, y), kernel.Cosine(x, y), kernel.Norm(x)}, "Dot, SquaredL2, Cosine, Norm of ", n)
 		if n > 0 {
 			row, got := kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{s}}, make([]float32, 2)
-			kernel.DotRows(got[:1], x, row, 1)
-			kernel.SquaredL2Rows(got[1:], x, row, 1)
+			kernel.DotRows(got[:1], x, row, kernel.ScanOptions{Workers: 1})
+			kernel.SquaredL2Rows(got[1:], x, row, kernel.ScanOptions{Workers: 1})
 			requireSameBits(t, []float32{xy * s, specifiedDot(scaled, scaled)}, got, "DotRows, SquaredL2Rows of ", n)
 		}
 		softmax, logSoftmax, logSumExp := specifiedSoftmax(x)
@@ -372,7 +372,7 @@ func TestCosineAndNormAreAsSpecified(t *testing.T) {
 			requireSameBits(t, []float32{cosine, specifiedNorm(x)}, []float32{kernel.Cosine(x, y), kernel.Norm(x)}, "Cosine, Norm of ", n, " times 2^", exponent)
 			scale := []float32{1, -1e-40, 3e38, 0, float32(math.Copysign(0, -1)), nan, infinity, -infinity}[r.IntN(8)]
 			got := make([]float32, 1)
-			kernel.CosineRows(got, x, kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{scale}}, 1)
+			kernel.CosineRows(got, x, kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{scale}}, kernel.ScanOptions{Workers: 1})
 			requireSameBits(t, []float32{float32(cosine*signOf(scale)) + 0}, got, "CosineRows of ", n, " with scale ", scale)
 		}
 	}
