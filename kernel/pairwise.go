@@ -74,7 +74,10 @@ const (
 	panelsHeld   = 128 << 10
 	queriesHeld  = 1024 // of a block
 	productsHeld = queriesHeld * blockRows
-	// pairDepth is the depth that is converted and packed at a time.
+	// pairDepth is the depth that is converted and packed at a time: 48 rows of it stay in the second-level cache.
+	//
+	// Zen 5, 8 queries and 40 rows of 16384 bfloat16, GFLOP/s with 1, 2, 4, 6 and 12 times maxDepth: 64, 56, 41, 33, 24. But 8
+	// queries and rows of 2048 float32, which are packed once with 2: 82, 87.
 	pairDepth = 2 * maxDepth
 )
 
