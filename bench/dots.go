@@ -175,7 +175,7 @@ func prepareScan[Q, T kernel.Scalar](s scan, workers int) *job {
 	data := elements[T](normal(2, s.count*s.dim))
 	rows := kernel.RowsOf(data, s.dim)
 	if s.gathered {
-		rows.Index = permutation(s.count)
+		rows = rows.Pick(permutation(s.count))
 	}
 	if s.format == kernel.Int8 {
 		for i := range s.count {
@@ -190,9 +190,9 @@ func prepareScan[Q, T kernel.Scalar](s scan, workers int) *job {
 				r := rows
 				r.Data = copies.take()
 				if s.best > 0 {
-					best = kernel.TopK(best, kernel.MetricDot, q, r, workers)
+					best = kernel.TopK(best, kernel.MetricDot, q, r, kernel.ScanOptions{Workers: workers})
 				} else {
-					kernel.DotRows(scores, q, r, workers)
+					kernel.DotRows(scores, q, r, kernel.ScanOptions{Workers: workers})
 				}
 			}
 		},
@@ -244,10 +244,7 @@ func scanErr[T kernel.Scalar](q []float32, rows *kernel.Rows[T], scores []float3
 	}
 	if len(best) == 0 {
 		for _, i := range sample(len(scores)) {
-			id := i
-			if rows.Index != nil {
-				id = int(rows.Index[i])
-			}
+			id := int(rows.ID(i))
 			one(scores[i], want(id), id)
 		}
 		return worst
@@ -287,7 +284,7 @@ func (p pairwise) prepare(workers int) *job {
 	return &job{
 		run: func(calls int) {
 			for range calls {
-				kernel.PairwiseDot(products, kernel.RowsOf(q, p.dim), kernel.RowsOf(data, p.dim), workers)
+				kernel.PairwiseDot(products, kernel.RowsOf(q, p.dim), kernel.RowsOf(data, p.dim), kernel.ScanOptions{Workers: workers})
 			}
 		},
 		output: func() [][]float32 { return [][]float32{products} },

@@ -169,7 +169,7 @@ func TestScanErr(t *testing.T) {
 	j.run(1)
 	q, rows := normal(1, 64), kernel.RowsOf(normal(2, 200*64), 64)
 	best := make([]kernel.Match, 4)
-	kernel.TopK(best, kernel.MetricDot, q, rows, 1)
+	kernel.TopK(best, kernel.MetricDot, q, rows, kernel.ScanOptions{Workers: 1})
 	require.Less(t, scanErr(q, &rows, nil, best[:3]), 1e-6)
 	require.Greater(t, scanErr(q, &rows, nil, best[1:]), 1e-4, "the best is missing")
 	best[0].ID = best[1].ID

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/quern-go/quern/kernel"
 )
@@ -27,6 +28,7 @@ func oddCases() []oddCase {
 	l.batches()
 	l.layouts()
 	l.slices()
+	l.vectors()
 	l.layer()
 	return l
 }
@@ -458,6 +460,8 @@ func (l *oddList) slices() {
 			return all(x)
 		})
 	}
+	l.add("softmax/many-blocks", func() [][]float32 { return all(normal(1, 1<<20+5)) })
+	l.add("softmax/blocks-alike", func() [][]float32 { return all(slices.Repeat(normal(1, 1024), 1<<10)) })
 	l.add("softmax/wide", func() [][]float32 {
 		x := normal(1, 3000)
 		for i := range x {

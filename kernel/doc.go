@@ -12,7 +12,7 @@
 //   - [MultiHead] is the layer with its projections. [MatMul] multiplies with weights that [Pack] has laid out
 //     once, [Rotary] turns queries and keys.
 //   - [Dot], [SquaredL2], [Cosine], [Norm] and [Hamming] compare two vectors; [DotRows] and its siblings one with
-//     many, [TopK] finds the nearest, [PairwiseDot] is many with many.
+//     many, [TopK] finds the nearest, [PairwiseDot] is many with many. [Rows] are the many, or some of them.
 //   - [Exp], [Softmax], [LogSoftmax] and [LogSumExp] work on slices.
 //
 // In this folder of the repository CHOOSING.md helps to choose between them, between element types and between
@@ -44,8 +44,8 @@
 //
 // # Errors
 //
-// Functions on slices panic if lengths do not match, before anything is read or written; functions on tensors
-// and matrices return an [*ArgumentError] instead, which names the argument and the sizes. Nothing is ever read
+// Functions on slices and [Rows] panic if lengths do not match, before anything is read or written; functions on
+// tensors and matrices return an [*ArgumentError] instead. Both name the argument and the sizes. Nothing is ever read
 // or written outside the slices given.
 //
 // # Goroutines and memory

@@ -64,19 +64,6 @@ func longDot(level isa.Level, x, y *float32, n int) float32 {
 // slices give +0. x and y may overlap. It panics if the lengths differ.
 func SquaredL2[T Float](x, y []T) float32 { return pair(measureL2, "SquaredL2", x, y) }
 
-// Cosine returns Σ x[i]·y[i] / √(Σ x[i]² · Σ y[i]²), the cosine of the angle between x and y, within
-// [-1, 1]. The three sums are those of [Dot], taken in one pass; the rest is float64 and rounded once.
-//
-// It is 0 if x or y is empty, zero, or so small that its squares vanish, and NaN if a NaN or
-// infinity is involved. x and y may overlap. It panics if the lengths differ.
-func Cosine[T Float](x, y []T) float32 { return pair(measureCosine, "Cosine", x, y) }
-
-// Norm returns √(Σ x[i]²), the Euclidean length, the sum being that of [Dot]. It is 0 for an empty
-// slice and +Inf if the sum overflows.
-func Norm[T Float](x []T) float32 {
-	return float32(math.Sqrt(float64(Dot(x, x)))) // rounding twice gives the nearest float32
-}
-
 // pair measures two slices.
 func pair[T Float](of measure, name string, x, y []T) float32 {
 	n := len(x)
@@ -86,27 +73,35 @@ func pair[T Float](of measure, name string, x, y []T) float32 {
 }
 
 func pairs(of measure, format Format, x, y unsafe.Pointer, n int) float32 {
-	level := isa.Active()
-	var sums [3]float32
 	if of == measureCosine {
-		var chains [3 * 64]float32
-		longPair(level, of, format, &sums, x, y, n, &chains[0])
-		return cosine(sums[0], sums[2], sums[1])
+		return pairCosine(format, x, y, n)
 	}
+	level, sum := isa.Active(), float32(0)
 	if n <= chunk {
-		pairStep(level, of, format, &sums[0], x, y, n, nil, 0)
+		pairStep(level, of, format, &sum, x, y, n, nil, 0)
 	} else {
 		var chains [64]float32
-		longPair(level, of, format, &sums, x, y, n, &chains[0])
+		longPair(level, of, format, &sum, x, y, n, &chains[0])
 	}
-	return sums[0]
+	return sum
+}
+
+func pairCosine(format Format, x, y unsafe.Pointer, n int) float32 {
+	level := isa.Active()
+	var sums [3]float32 // x·y, y·y, x·x
+	var chains [len(sums) * 64]float32
+	longPair(level, measureCosine, format, &sums[0], x, y, n, &chains[0])
+	if serve(sums[0], sums[2], sums[1]) {
+		return cosineOf(float64(sums[0]), float64(sums[2]), float64(sums[1]))
+	}
+	return wideCosine(level, sums[0], vector{format, x}, vector{format, y}, n)
 }
 
 // longPair measures in chunks. The chains are handed from one to the next.
-func longPair(level isa.Level, of measure, format Format, sums *[3]float32, x, y unsafe.Pointer, n int, chains *float32) {
+func longPair(level isa.Level, of measure, format Format, sums *float32, x, y unsafe.Pointer, n int, chains *float32) {
 	for resume := 0; ; resume = 1 {
 		m := min(n, chunk)
-		pairStep(level, of, format, &sums[0], x, y, m, chains, resume)
+		pairStep(level, of, format, sums, x, y, m, chains, resume)
 		if n -= m; n == 0 {
 			return
 		}
@@ -143,22 +138,6 @@ func pairStep(level isa.Level, of measure, format Format, sums *float32, x, y un
 			asm.CosinePairF16(level, sums, xh, yh, n, chains, resume)
 		}
 	}
-}
-
-// cosine is xy / √(xx·yy). The product of two float32 is exact in float64, and neither overflows nor
-// vanishes.
-func cosine(xy, xx, yy float32) float32 {
-	if (xx == 0 || yy == 0) && xy == xy {
-		return 0
-	}
-	c := float32(float64(xy) / math.Sqrt(float64(xx)*float64(yy)))
-	if c > 1 {
-		return 1
-	}
-	if c < -1 {
-		return -1
-	}
-	return c + 0
 }
 
 // DotInt8 returns Σ x[i]·y[i], exactly. Empty slices give 0. x and y may overlap. It panics if the

@@ -122,15 +122,16 @@ func rowTargets(l isa.Level) {
 	}
 	{
 		data := normals(1, dim*count)
-		rows, gathered := RowsOf(data, dim), Rows[float32]{Data: data, Dim: dim, Index: index}
+		rows := RowsOf(data, dim)
+		gathered := rows.Pick(index)
 		ns, ratio := race(rounds, 1,
 			func() { stream(l, data) },
-			func() { DotRows(dst, q, rows, 1) },
-			func() { SquaredL2Rows(dst, q, rows, 1) },
-			func() { CosineRows(dst, q, rows, 1) },
-			func() { TopK(best, MetricDot, q, rows, 1) },
-			func() { DotRows(dst, q, gathered, 1) },
-			func() { DotRows(dst, q, rows, 2) },
+			func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) },
+			func() { SquaredL2Rows(dst, q, rows, ScanOptions{Workers: 1}) },
+			func() { CosineRows(dst, q, rows, ScanOptions{Workers: 1}) },
+			func() { TopK(best, MetricDot, q, rows, ScanOptions{Workers: 1}) },
+			func() { DotRows(dst, q, gathered, ScanOptions{Workers: 1}) },
+			func() { DotRows(dst, q, rows, ScanOptions{Workers: 2}) },
 		)
 		// 24 FMAs of 16 lanes a round; as many as 64 queries against all rows need.
 		const queries = 64
@@ -138,7 +139,7 @@ func rowTargets(l isa.Level) {
 		products := make([]float32, queries*count)
 		pairNs, pairRatio := race(5, 1,
 			func() { asm.PeakFMA(l, queries*count*dim/(24*16)) },
-			func() { PairwiseDot(products, many, rows, 1) },
+			func() { PairwiseDot(products, many, rows, ScanOptions{Workers: 1}) },
 		)
 		report("64 x 100000 x 768", pairNs, pairRatio, "FMA peak", "PairwiseDot")
 		report("rows float32", ns, ratio, "stream", "DotRows", "SquaredL2Rows", "CosineRows", "TopK 100", "gathered", "DotRows 2 workers")
@@ -149,23 +150,23 @@ func rowTargets(l isa.Level) {
 	}
 	{
 		rows := RowsOf(numbers[BF16](1, dim*count), dim)
-		halves("BF16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, 1) }, func() {
-			DotRows(dst, q, Rows[BF16]{Data: rows.Data, Dim: dim, Index: index}, 1)
+		halves("BF16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
+			DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
 		})
 	}
 	{
 		rows := RowsOf(numbers[F16](1, dim*count), dim)
-		halves("F16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, 1) }, func() {
-			DotRows(dst, q, Rows[F16]{Data: rows.Data, Dim: dim, Index: index}, 1)
+		halves("F16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
+			DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
 		})
 	}
 	{
 		rows := RowsOf(numbers[int8](1, dim*count), dim)
-		halves("int8 x float32", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, 1) }, func() {
-			DotRows(dst, q, Rows[int8]{Data: rows.Data, Dim: dim, Index: index}, 1)
+		halves("int8 x float32", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
+			DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
 		})
-		halves("int8 x int8", func() { stream(l, rows.Data) }, func() { DotRows(dst, qi, rows, 1) }, func() {
-			DotRows(dst, qi, Rows[int8]{Data: rows.Data, Dim: dim, Index: index}, 1)
+		halves("int8 x int8", func() { stream(l, rows.Data) }, func() { DotRows(dst, qi, rows, ScanOptions{Workers: 1}) }, func() {
+			DotRows(dst, qi, rows.Pick(index), ScanOptions{Workers: 1})
 		})
 	}
 }

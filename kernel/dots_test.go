@@ -86,7 +86,7 @@ func TestPairsHaveTheSameBitsEverywhere(t *testing.T) {
 				d[i] = x[i] - y[i]
 			}
 			xx := chainSums(x, x)
-			want[k] = bitsOf(chainSums(x, y), chainSums(d, d), cosine(chainSums(x, y), xx, chainSums(y, y)), float32(math.Sqrt(float64(xx))))
+			want[k] = bitsOf(chainSums(x, y), chainSums(d, d), cosineOf(float64(chainSums(x, y)), float64(xx), float64(chainSums(y, y))), float32(math.Sqrt(float64(xx))))
 		}
 		for _, l := range isa.Supported() {
 			restore := isa.Use(l)
@@ -164,7 +164,6 @@ func TestPairsOfNothingAndOfTheUnusual(t *testing.T) {
 		require.True(t, isNaN(Dot(one, []float32{nan, 0, 0, 0, 0})))
 		require.True(t, isNaN(SquaredL2([]float32{inf}, []float32{inf})))
 		require.Equal(t, inf, SquaredL2([]float32{inf}, []float32{0}))
-		require.Equal(t, inf, Norm([]float32{1e30}))
 		require.Equal(t, bitsOf(0), bitsOf(Dot([]float32{-1e-30}, []float32{1e-30})), "no -0")
 	})
 }

@@ -32,19 +32,80 @@ func ExampleView() {
 }
 
 func ExampleDotRows() {
-	rows := kernel.Rows[float32]{
-		Data: []float32{
-			1, 0,
-			0, 1,
-			1, 1,
-		},
-		Dim:   2,
-		Index: []uint32{2, 0}, // the candidates
-	}
+	rows := kernel.RowsOf([]float32{
+		1, 0,
+		0, 1,
+		1, 1,
+	}, 2)
 	scores := make([]float32, rows.Len())
-	kernel.DotRows(scores, []float32{3, 4}, rows, 1)
+	kernel.DotRows(scores, []float32{3, 4}, rows, kernel.ScanOptions{})
 	fmt.Println(scores)
-	// Output: [7 3]
+	// Output: [3 4 7]
+}
+
+// On a server with more requests than cores, a scan for each of them.
+func ExampleScanOptions() {
+	rows, scores := kernel.RowsOf([]float32{1, 2, 3, 4}, 2), make([]float32, 2)
+	kernel.DotRows(scores, []float32{1, 1}, rows, kernel.ScanOptions{Workers: 1})
+	fmt.Println(scores)
+	// Output: [3 7]
+}
+
+// The vectors of several tenants lie in one store, and each searches its own.
+func ExampleRows_Where() {
+	vectors := kernel.RowsOf([]float32{
+		1, 0,
+		0, 1,
+		5, 5,
+		9, 9,
+	}, 2)
+	owner := []string{"ada", "bob", "ada", "bob"}
+	for _, tenant := range []string{"ada", "bob", "eve"} {
+		// To be kept for the tenant's next queries.
+		own := vectors.Where(func(id uint32) bool { return owner[id] == tenant })
+		best := kernel.TopK(make([]kernel.Match, 1), kernel.MetricSquaredL2, []float32{5, 6}, own, kernel.ScanOptions{})
+		fmt.Println(tenant, best)
+	}
+	// Output:
+	// ada [{2 1}]
+	// bob [{3 25}]
+	// eve []
+}
+
+// The neighbours of a node in a graph, by their numbers.
+func ExampleRows_Pick() {
+	vectors := kernel.RowsOf([]float32{
+		1, 0,
+		0, 1,
+		1, 1,
+	}, 2)
+	neighbours := vectors.Pick([]uint32{2, 0})
+	scores := make([]float32, neighbours.Len())
+	kernel.DotRows(scores, []float32{3, 4}, neighbours, kernel.ScanOptions{})
+	fmt.Println(scores, vectors.Pick(nil).Len())
+	// Output: [7 3] 0
+}
+
+// A bitmap of the vectors that have not been deleted, and among those a tenant's.
+func ExampleRows_PickBits() {
+	vectors := kernel.RowsOf([]float32{10, 11, 12, 13}, 1)
+	kept, tenant := []uint64{0b1011}, []uint64{0b0110}
+	rows := vectors.PickBits(kept).PickBits(tenant)
+	fmt.Println(kernel.TopK(make([]kernel.Match, 4), kernel.MetricDot, []float32{1}, rows, kernel.ScanOptions{}))
+	// Output: [{1 11}]
+}
+
+// Scores come in the order of what was picked; ID says which vector each belongs to.
+func ExampleRows_ID() {
+	rows := kernel.RowsOf([]float32{7, 8, 9}, 1).Where(func(id uint32) bool { return id != 1 })
+	scores := make([]float32, rows.Len())
+	kernel.DotRows(scores, []float32{1}, rows, kernel.ScanOptions{})
+	for i, score := range scores {
+		fmt.Println(rows.ID(i), score)
+	}
+	// Output:
+	// 0 7
+	// 2 9
 }
 
 func ExampleDotRows_quantised() {
@@ -54,14 +115,14 @@ func ExampleDotRows_quantised() {
 		Scale: []float32{0.5, 0.25}, // of each row
 	}
 	scores := make([]float32, rows.Len())
-	kernel.DotRows(scores, []float32{1, 1}, rows, 1)
+	kernel.DotRows(scores, []float32{1, 1}, rows, kernel.ScanOptions{})
 	fmt.Println(scores)
 	// Output: [63.5 0]
 }
 
 func ExampleTopK() {
 	rows := kernel.RowsOf([]float32{0, 0, 3, 4, 1, 1}, 2)
-	best := kernel.TopK(make([]kernel.Match, 2), kernel.MetricSquaredL2, []float32{1, 2}, rows, 1)
+	best := kernel.TopK(make([]kernel.Match, 2), kernel.MetricSquaredL2, []float32{1, 2}, rows, kernel.ScanOptions{})
 	fmt.Println(best)
 	// Output: [{2 1} {0 5}]
 }
@@ -70,7 +131,7 @@ func ExamplePairwiseDot() {
 	queries := kernel.RowsOf([]float32{1, 0, 0, 1}, 2)
 	rows := kernel.RowsOf([]float32{1, 2, 3, 4, 5, 6}, 2)
 	products := make([]float32, 2*3)
-	kernel.PairwiseDot(products, queries, rows, 1)
+	kernel.PairwiseDot(products, queries, rows, kernel.ScanOptions{})
 	fmt.Println(products)
 	// Output: [1 3 5 2 4 6]
 }
@@ -123,7 +184,7 @@ func ExampleSquaredL2Rows() {
 	}
 	rows := kernel.Rows[float32]{Data: table, Dim: 2, Stride: 4}
 	distances := make([]float32, rows.Len())
-	kernel.SquaredL2Rows(distances, []float32{0, 0}, rows, 1)
+	kernel.SquaredL2Rows(distances, []float32{0, 0}, rows, kernel.ScanOptions{})
 	fmt.Println(distances)
 	// Output: [0 25]
 }
@@ -131,7 +192,7 @@ func ExampleSquaredL2Rows() {
 func ExampleCosineRows() {
 	rows := kernel.RowsOf([]float32{5, 0, 0, 7, -2, 0}, 2)
 	cosines := make([]float32, rows.Len())
-	kernel.CosineRows(cosines, []float32{1, 0}, rows, 1)
+	kernel.CosineRows(cosines, []float32{1, 0}, rows, kernel.ScanOptions{})
 	fmt.Println(cosines)
 	// Output: [1 0 -1]
 }
@@ -140,7 +201,7 @@ func ExampleCosineRows() {
 func ExampleMetric() {
 	rows := kernel.RowsOf([]float32{1, 1, 9, 0, 5, 4}, 2)
 	for _, metric := range []kernel.Metric{kernel.MetricDot, kernel.MetricSquaredL2, kernel.MetricCosine} {
-		best := kernel.TopK(make([]kernel.Match, 1), metric, []float32{2, 1.5}, rows, 1)
+		best := kernel.TopK(make([]kernel.Match, 1), metric, []float32{2, 1.5}, rows, kernel.ScanOptions{})
 		fmt.Println(best[0].ID)
 	}
 	// Output:
@@ -176,7 +237,7 @@ func ExampleFloat() {
 
 // nearest is the number of the row that is nearest to q.
 func nearest[T kernel.Scalar](q []float32, rows kernel.Rows[T]) uint32 {
-	return kernel.TopK(make([]kernel.Match, 1), kernel.MetricSquaredL2, q, rows, 1)[0].ID
+	return kernel.TopK(make([]kernel.Match, 1), kernel.MetricSquaredL2, q, rows, kernel.ScanOptions{})[0].ID
 }
 
 // A function over rows of any element type, int8 with scales included.

@@ -240,7 +240,7 @@ func TestCallsAreShort(t *testing.T) {
 			}
 		}
 	}
-	scores := floats(long)
+	scores, alone := floats(long), kernel.ScanOptions{Workers: 1}
 	for _, c := range []struct {
 		name string
 		work func()
@@ -256,20 +256,20 @@ func TestCallsAreShort(t *testing.T) {
 		{"LogSoftmax", func() { kernel.LogSoftmax(scores, x) }},
 		{"Widen", func() { kernel.Widen(scores, halves) }},
 		{"Narrow", func() { kernel.Narrow(halves, y) }},
-		{"DotRows", func() { kernel.DotRows(scores[:long/1024], x[:1024], kernel.RowsOf(y, 1024), 1) }},
-		{"DotRows, long", func() { kernel.DotRows(scores[:4], x[:long/4], kernel.RowsOf(y, long/4), 1) }},
-		{"SquaredL2Rows of int8", func() { kernel.SquaredL2Rows(scores[:long/64], bytes[:64], kernel.RowsOf(bytes, 64), 1) }},
+		{"DotRows", func() { kernel.DotRows(scores[:long/1024], x[:1024], kernel.RowsOf(y, 1024), alone) }},
+		{"DotRows, long", func() { kernel.DotRows(scores[:4], x[:long/4], kernel.RowsOf(y, long/4), alone) }},
+		{"SquaredL2Rows of int8", func() { kernel.SquaredL2Rows(scores[:long/64], bytes[:64], kernel.RowsOf(bytes, 64), alone) }},
 		{"TopK of bfloat16", func() {
-			kernel.TopK(make([]kernel.Match, 10), kernel.MetricCosine, x[:256], kernel.RowsOf(halves, 256), 1)
+			kernel.TopK(make([]kernel.Match, 10), kernel.MetricCosine, x[:256], kernel.RowsOf(halves, 256), alone)
 		}},
 		{"PairwiseDot", func() {
-			kernel.PairwiseDot(scores[:1024*1024], kernel.RowsOf(x[:1024*128], 128), kernel.RowsOf(y[:1024*128], 128), 1)
+			kernel.PairwiseDot(scores[:1024*1024], kernel.RowsOf(x[:1024*128], 128), kernel.RowsOf(y[:1024*128], 128), alone)
 		}},
 		{"PairwiseDot, many queries", func() {
-			kernel.PairwiseDot(scores[:(1<<16)*64], kernel.RowsOf(x[:(1<<16)*16], 16), kernel.RowsOf(y[:64*16], 16), 1)
+			kernel.PairwiseDot(scores[:(1<<16)*64], kernel.RowsOf(x[:(1<<16)*16], 16), kernel.RowsOf(y[:64*16], 16), alone)
 		}},
 		{"PairwiseDot, long", func() {
-			kernel.PairwiseDot(scores[:128*128], kernel.RowsOf(x, 1<<15), kernel.RowsOf(y, 1<<15), 1)
+			kernel.PairwiseDot(scores[:128*128], kernel.RowsOf(x, 1<<15), kernel.RowsOf(y, 1<<15), alone)
 		}},
 		{"MatMul", multiply(1024)},
 		{"MatMul, one row", multiply(1)},

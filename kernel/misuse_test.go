@@ -127,8 +127,9 @@ func TestMisuse(t *testing.T) {
 	empty := must(kernel.Pack(matrix(4, 0)))
 	x := tensor(1, 1, 3, 4)
 	rows := kernel.RowsOf(floats(12), 4)
+	scan, negative := kernel.ScanOptions{}, kernel.ScanOptions{Workers: -1}
 	ids := func(n ...uint32) kernel.Rows[float32] {
-		return kernel.Rows[float32]{Data: floats(12), Dim: 4, Index: n}
+		return kernel.RowsOf(floats(12), 4).Pick(n)
 	}
 
 	attention := func(out, q, k, v kernel.Tensor, o kernel.Options) func() error {
@@ -164,7 +165,7 @@ func TestMisuse(t *testing.T) {
 		{"Dot", "mismatched", panics("Dot: len(x) is 7, len(y) is 0"), quiet(func() { kernel.Dot(odd, nil) })},
 		{"Dot", "overlapping, NaN", fine, quiet(func() { assert.True(t, math.IsNaN(float64(kernel.Dot(odd, odd)))) })},
 		{"Norm", "nil", fine, quiet(func() { assert.Zero(t, kernel.Norm[float32](nil)) })},
-		{"Norm", "overflow", fine, quiet(func() { assert.Equal(t, infinity, kernel.Norm(odd[4:])) })},
+		{"Norm", "Inf", fine, quiet(func() { assert.Equal(t, infinity, kernel.Norm(odd[1:])) })},
 		{"SquaredL2", "mismatched", panics("SquaredL2: len(x) is 1, len(y) is 2"), quiet(func() { kernel.SquaredL2(odd[:1], odd[:2]) })},
 		{"SquaredL2", "Inf - Inf", fine, quiet(func() { assert.True(t, math.IsNaN(float64(kernel.SquaredL2(odd[1:2], odd[1:2])))) })},
 		{"Cosine", "empty", fine, quiet(func() { assert.Zero(t, kernel.Cosine([]float32{}, nil)) })},
@@ -199,31 +200,54 @@ func TestMisuse(t *testing.T) {
 			assert.Zero(t, kernel.Rows[int8]{Data: make([]int8, 9), Dim: 2, Stride: -1}.Len())
 			assert.Equal(t, 1, kernel.Rows[int8]{Data: make([]int8, 9), Dim: 2, Stride: huge}.Len())
 		})},
-		{"DotRows", "nothing", fine, quiet(func() { kernel.DotRows(nil, []float32(nil), kernel.Rows[int8]{}, 0) })},
-		{"DotRows", "dst nil", panics("len(dst) is 0, rows has 3 vectors"), quiet(func() { kernel.DotRows(nil, floats(4), rows, 0) })},
-		{"DotRows", "q of another width", panics("len(q) is 3, rows.Dim is 4"), quiet(func() { kernel.DotRows(floats(3), floats(3), rows, 0) })},
-		{"DotRows", "dim huge", panics("len(q) is 4, rows.Dim is"), quiet(func() { kernel.DotRows(floats(3), floats(4), kernel.RowsOf[float32](nil, huge), 0) })},
-		{"DotRows", "index out of range", panics("rows.Index[1] is 3, rows.Data has 3 vectors"), quiet(func() { kernel.DotRows(floats(2), floats(4), ids(2, 3), 0) })},
-		{"DotRows", "workers", fine, quiet(func() {
-			kernel.DotRows(floats(3), floats(4), rows, huge)
-			kernel.DotRows(floats(3), floats(4), rows, -huge)
+		{"Rows.Pick", "nothing", fine, quiet(func() {
+			assert.Zero(t, rows.Pick(nil).Len())
+			assert.Zero(t, kernel.Rows[int8]{}.Pick([]uint32{}).PickBits([]uint64{1}).Pick(nil).Len())
 		})},
+		{"Rows.Pick", "out of range, from a part", panics("Rows.Pick: index[0] of r.Pick is 7, r.Data has 0 vectors"), quiet(func() { kernel.Rows[int8]{}.Pick(nil).Pick([]uint32{7}) })},
+		{"Rows.Pick", "from a part that is out of range", panics("Rows.Pick: index[1] of r.Pick is 3, r.Data has 3 vectors"), quiet(func() { ids(0, 3).Pick(nil) })},
+		{"Rows.PickBits", "too few and too many", fine, quiet(func() {
+			assert.Zero(t, rows.PickBits(nil).Len())
+			assert.Equal(t, 3, rows.PickBits([]uint64{math.MaxUint64, math.MaxUint64}).Len())
+		})},
+		{"Rows.PickBits", "from a part that is out of range", panics("index[0] of r.Pick is 4294967295, r.Data has 3 vectors"), quiet(func() { ids(math.MaxUint32).PickBits(nil) })},
+		{"Rows.Where", "nil", panics("Rows.Where: keep is nil"), quiet(func() { rows.Where(nil) })},
+		{"Rows.Where", "from a part that is out of range", panics("Rows.Where: index[0] of r.Pick is 3"), quiet(func() { ids(3).Where(func(uint32) bool { return true }) })},
+		{"Rows.ID", "negative", panics("Rows.ID: i is -1, r has 3 vectors"), quiet(func() { rows.ID(-1) })},
+		{"Rows.ID", "none", panics("Rows.ID: i is 0, r has 0 vectors"), quiet(func() { rows.Pick(nil).ID(0) })},
+		{"DotRows", "nothing", fine, quiet(func() { kernel.DotRows(nil, []float32(nil), kernel.Rows[int8]{}, scan) })},
+		{"DotRows", "dst nil", panics("len(dst) is 0, rows has 3 vectors"), quiet(func() { kernel.DotRows(nil, floats(4), rows, scan) })},
+		{"DotRows", "q of another width", panics("len(q) is 3, rows.Dim is 4"), quiet(func() { kernel.DotRows(floats(3), floats(3), rows, scan) })},
+		{"DotRows", "dim huge", panics("len(q) is 4, rows.Dim is"), quiet(func() { kernel.DotRows(floats(3), floats(4), kernel.RowsOf[float32](nil, huge), scan) })},
+		{"DotRows", "index out of range", panics("index[1] of rows.Pick is 3, rows.Data has 3 vectors"), quiet(func() { kernel.DotRows(floats(2), floats(4), ids(2, 3), scan) })},
+		{"DotRows", "workers huge", fine, quiet(func() { kernel.DotRows(floats(3), floats(4), rows, kernel.ScanOptions{Workers: huge}) })},
+		{"DotRows", "workers negative", panics("DotRows: ScanOptions.Workers is -1, want 0 or more"), quiet(func() { kernel.DotRows(floats(3), floats(4), rows, negative) })},
+		{"SquaredL2Rows", "workers negative", panics("SquaredL2Rows: ScanOptions.Workers is -1"), quiet(func() { kernel.SquaredL2Rows(nil, floats(4), rows.Pick(nil), negative) })},
+		{"CosineRows", "workers negative", panics("CosineRows: ScanOptions.Workers is -1"), quiet(func() { kernel.CosineRows(nil, floats(0), kernel.Rows[int8]{}, negative) })},
+		{"TopK", "workers negative", panics("TopK: ScanOptions.Workers is -1"), quiet(func() { kernel.TopK(nil, 0, floats(4), rows, negative) })},
+		{"PairwiseDot", "workers negative", panics("PairwiseDot: ScanOptions.Workers is -1"), quiet(func() { kernel.PairwiseDot(nil, rows, rows.Pick(nil), negative) })},
 		{"SquaredL2Rows", "stride negative", panics("rows.Stride is -1"), quiet(func() {
-			kernel.SquaredL2Rows(nil, floats(4), kernel.Rows[float32]{Data: floats(12), Dim: 4, Stride: -1}, 0)
+			kernel.SquaredL2Rows(nil, floats(4), kernel.Rows[float32]{Data: floats(12), Dim: 4, Stride: -1}, scan)
 		})},
 		{"SquaredL2Rows", "scale short", panics("len(rows.Scale) is 1"), quiet(func() {
-			kernel.SquaredL2Rows(floats(3), floats(4), kernel.Rows[float32]{Data: floats(12), Dim: 4, Scale: floats(1)}, 0)
+			kernel.SquaredL2Rows(floats(3), floats(4), kernel.Rows[float32]{Data: floats(12), Dim: 4, Scale: floats(1)}, scan)
 		})},
-		{"CosineRows", "part of a vector", panics("no multiple of rows.Dim"), quiet(func() { kernel.CosineRows(floats(3), floats(4), kernel.RowsOf(floats(13), 4), 0) })},
+		{"CosineRows", "part of a vector", panics("no multiple of rows.Dim"), quiet(func() { kernel.CosineRows(floats(3), floats(4), kernel.RowsOf(floats(13), 4), scan) })},
 		{"CosineRows", "stride huge", fine, quiet(func() {
-			kernel.CosineRows(floats(1), floats(4), kernel.Rows[float32]{Data: floats(12), Dim: 4, Stride: huge}, 0)
+			kernel.CosineRows(floats(1), floats(4), kernel.Rows[float32]{Data: floats(12), Dim: 4, Stride: huge}, scan)
 		})},
-		{"TopK", "nothing wanted", fine, quiet(func() { assert.Empty(t, kernel.TopK(nil, kernel.MetricDot, floats(4), rows, 0)) })},
-		{"TopK", "metric", panics("metric is 9"), quiet(func() { kernel.TopK(nil, 9, floats(4), rows, 0) })},
-		{"TopK", "more than there are, NaN", fine, quiet(func() { assert.Len(t, kernel.TopK(make([]kernel.Match, 9), 0, odd[:4], rows, huge), 3) })},
-		{"PairwiseDot", "nothing", fine, quiet(func() { kernel.PairwiseDot(nil, kernel.Rows[int8]{}, kernel.Rows[int8]{}, 0) })},
-		{"PairwiseDot", "dst nil", panics("len(dst) is 0"), quiet(func() { kernel.PairwiseDot(nil, rows, rows, 0) })},
-		{"PairwiseDot", "widths differ", panics("Dim is"), quiet(func() { kernel.PairwiseDot(floats(9), rows, kernel.RowsOf(floats(6), 2), 0) })},
+		{"TopK", "nothing wanted", fine, quiet(func() { assert.Empty(t, kernel.TopK(nil, kernel.MetricDot, floats(4), rows, scan)) })},
+		{"TopK", "nothing wanted from q of another width", panics("TopK: len(q) is 3, rows.Dim is 4"), quiet(func() { kernel.TopK(nil, 0, floats(3), rows, scan) })},
+		{"TopK", "nothing wanted, index out of range", panics("TopK: index[0] of rows.Pick is 3"), quiet(func() { kernel.TopK([]kernel.Match{}, 0, floats(4), ids(3), scan) })},
+		{"TopK", "metric", panics("metric is 9"), quiet(func() { kernel.TopK(nil, 9, floats(4), rows, scan) })},
+		{"TopK", "more than there are, NaN", fine, quiet(func() {
+			assert.Len(t, kernel.TopK(make([]kernel.Match, 9), 0, odd[:4], rows, kernel.ScanOptions{Workers: huge}), 3)
+		})},
+		{"PairwiseDot", "nothing", fine, quiet(func() { kernel.PairwiseDot(nil, kernel.Rows[int8]{}, kernel.Rows[int8]{}, scan) })},
+		{"PairwiseDot", "dst nil", panics("len(dst) is 0"), quiet(func() { kernel.PairwiseDot(nil, rows, rows, scan) })},
+		{"PairwiseDot", "index of queries", panics("PairwiseDot: index[0] of queries.Pick is 3, queries.Data has 3 vectors"), quiet(func() { kernel.PairwiseDot(floats(3), ids(3), rows, scan) })},
+		{"PairwiseDot", "index of rows", panics("PairwiseDot: index[0] of rows.Pick is 3, rows.Data has 3 vectors"), quiet(func() { kernel.PairwiseDot(floats(3), rows, ids(3), scan) })},
+		{"PairwiseDot", "widths differ", panics("queries.Dim is 4, rows.Dim is 2"), quiet(func() { kernel.PairwiseDot(floats(9), rows, kernel.RowsOf(floats(6), 2), scan) })},
 		{"HammingRows", "nothing", fine, quiet(func() { kernel.HammingRows(nil, nil, nil) })},
 		{"HammingRows", "codes short", panics("HammingRows: len(codes) is 3"), quiet(func() { kernel.HammingRows(make([]int32, 2), make([]uint64, 2), make([]uint64, 3)) })},
 
@@ -477,11 +501,11 @@ func TestMisuse(t *testing.T) {
 				return err
 			}},
 			{"PairwiseDot", "queries that overflow together", panics("queries has 65536 vectors of 65536 numbers"), quiet(func() {
-				queries := kernel.Rows[float32]{Data: floats(half), Dim: half, Index: make([]uint32, half)}
-				kernel.PairwiseDot(floats(half), queries, kernel.RowsOf(floats(half), half), 0)
+				queries := kernel.RowsOf(floats(half), half).Pick(make([]uint32, half))
+				kernel.PairwiseDot(floats(half), queries, kernel.RowsOf(floats(half), half), scan)
 			})},
 			{"PairwiseDot", "products that overflow to none", panics("len(dst) is 0"), quiet(func() {
-				kernel.PairwiseDot(nil, kernel.RowsOf(floats(half), 1), kernel.RowsOf(floats(half), 1), 0)
+				kernel.PairwiseDot(nil, kernel.RowsOf(floats(half), 1), kernel.RowsOf(floats(half), 1), scan)
 			})},
 			{"HammingRows", "codes that overflow to none", panics("len(codes) is 0"), quiet(func() { kernel.HammingRows(make([]int32, half), make([]uint64, half), nil) })},
 		}...)

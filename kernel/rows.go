@@ -2,14 +2,12 @@ package kernel
 
 import (
 	"fmt"
-	"unsafe"
-
-	"github.com/quern-go/quern/asm"
-	"github.com/quern-go/quern/internal/isa"
+	"math/bits"
 )
 
-// Rows is a set of vectors in memory, one after the other. It copies nothing. The zero Rows is empty. Sizes
-// that contradict each other make the functions panic that are given it.
+// Rows is vectors in memory, one after the other: all that Data holds, or those of them that [Rows.Pick],
+// [Rows.PickBits] and [Rows.Where] have left. It copies no vector. The zero Rows is empty. Sizes that
+// contradict each other make the functions panic that are given it.
 type Rows[T Scalar] struct {
 	Data []T
 	Dim  int // numbers in a vector
@@ -18,24 +16,126 @@ type Rows[T Scalar] struct {
 	// holds whole vectors only. Vectors may overlap.
 	Stride int
 
-	// Index names vectors of Data by number, in any order, and more than once if need be: the
-	// neighbours in a graph, or the candidates of a filter. If it is nil, all of Data is meant.
-	Index []uint32
-
 	// Scale, if not nil, holds a factor for each vector of Data, by which all its elements are
 	// multiplied: for quantised vectors.
 	Scale []float32
+
+	picked bool     // there is an index, though it may be empty
+	index  []uint32 // the numbers of the vectors
 }
 
 // RowsOf returns the vectors that data holds, dim numbers each.
 func RowsOf[T Scalar](data []T, dim int) Rows[T] { return Rows[T]{Data: data, Dim: dim} }
 
-// Len returns the number of vectors: of Index, or without one, of Data.
+// Pick returns those vectors of r that index names by their numbers in Data: in this order, and as often
+// as it names them. These are the neighbours in a graph, or the candidates of a coarser search. A nil or
+// empty index names none, so none are left.
+//
+// A vector that was left out before stays out: what is picked from a part of Data is in both. Otherwise
+// index is kept, not copied, and must not change while the result is in use. If it names a vector that Data
+// does not have, the function panics that is given the result.
+func (r Rows[T]) Pick(index []uint32) Rows[T] {
+	before := r
+	r.picked, r.index = true, index
+	if !before.picked {
+		return r
+	}
+	before.mustHave("Rows.Pick", "r")
+	r.mustHave("Rows.Pick", "r")
+	words := make([]uint64, (r.stored()+63)/64)
+	for _, id := range before.index {
+		words[id/64] |= 1 << (id % 64)
+	}
+	return r.keep(func(id uint32) bool { return isSet(words, id) })
+}
+
+// PickBits returns those vectors of r whose bits are set: bit i%64 of bits[i/64] stands for vector i of
+// Data. Vectors behind the last word are left out, and bits behind the last vector mean nothing.
+//
+// A vector that was left out before stays out. The others keep their order. bits is not kept: the
+// result has an index of 4 bytes a vector, and serves any number of queries. It panics if an index given to
+// [Rows.Pick] was out of range, and for more than 2³² vectors.
+func (r Rows[T]) PickBits(bits []uint64) Rows[T] {
+	r.mustCount("Rows.PickBits", "r")
+	if r.picked {
+		r.mustHave("Rows.PickBits", "r")
+		return r.keep(func(id uint32) bool { return isSet(bits, id) })
+	}
+	r.picked, r.index = true, indexOf(bits, r.stored())
+	return r
+}
+
+func isSet(words []uint64, id uint32) bool {
+	return uint64(id/64) < uint64(len(words)) && words[id/64]>>(id%64)&1 != 0
+}
+
+// indexOf lists the bits that are set below n.
+func indexOf(words []uint64, n int) []uint32 {
+	words = words[:min(len(words), (n+63)/64)]
+	count := 0
+	for _, w := range words {
+		count += bits.OnesCount64(w)
+	}
+	index := make([]uint32, 0, count)
+	for i, w := range words {
+		for ; w != 0; w &= w - 1 {
+			if id := 64*i + bits.TrailingZeros64(w); id < n {
+				index = append(index, uint32(id))
+			}
+		}
+	}
+	return index
+}
+
+// Where returns those vectors of r that keep returns true for. It is asked once for each vector of r, in
+// their order, by its number in Data: whose the vector is, or whether it was deleted.
+//
+// A vector that was left out before stays out, and is not asked for. The result has an index of about 4 bytes
+// a vector, and serves any number of queries. It panics if keep is nil, if an index given to [Rows.Pick]
+// was out of range, and for more than 2³² vectors.
+func (r Rows[T]) Where(keep func(id uint32) bool) Rows[T] {
+	if keep == nil {
+		panic("quern: Rows.Where: keep is nil")
+	}
+	r.mustCount("Rows.Where", "r")
+	r.mustHave("Rows.Where", "r")
+	return r.keep(keep)
+}
+
+// keep narrows r.
+func (r Rows[T]) keep(keep func(id uint32) bool) Rows[T] {
+	var index []uint32
+	for i := range r.Len() {
+		if id := r.id(i); keep(id) {
+			index = append(index, id)
+		}
+	}
+	r.picked, r.index = true, index
+	return r
+}
+
+// Len returns the number of vectors.
 func (r Rows[T]) Len() int {
-	if r.Index != nil {
-		return len(r.Index)
+	if r.picked {
+		return len(r.index)
 	}
 	return r.stored()
+}
+
+// ID returns the number in Data of the i-th vector, which is i unless some were picked. It is the ID of
+// a [Match]. It panics if i is not below r.Len().
+func (r Rows[T]) ID(i int) uint32 {
+	if i < 0 || i >= r.Len() {
+		panic(fmt.Sprintf("quern: Rows.ID: i is %d, r has %d vectors", i, r.Len()))
+	}
+	return r.id(i)
+}
+
+func (r *Rows[T]) id(i int) uint32 {
+	if r.picked {
+		return r.index[i]
+	}
+	return uint32(i)
 }
 
 // stored returns the number of vectors in Data.
@@ -53,325 +153,35 @@ func (r *Rows[T]) pitch() int {
 	return r.Stride
 }
 
-// mustFit panics unless q can be measured against all rows.
-func (r *Rows[T]) mustFit(function string, q int) {
+// mustFit panics unless r, which is a function's argument of that name, is what its sizes say.
+func (r *Rows[T]) mustFit(function, name string) {
 	switch {
 	case r.Dim < 0 || r.Dim == 0 && len(r.Data) > 0:
-		panic(fmt.Sprintf("quern: %s: rows.Dim is %d, len(rows.Data) is %d", function, r.Dim, len(r.Data)))
+		panic(fmt.Sprintf("quern: %s: %s.Dim is %d, len(%s.Data) is %d", function, name, r.Dim, name, len(r.Data)))
 	case r.Stride < 0:
-		panic(fmt.Sprintf("quern: %s: rows.Stride is %d, want 0 or more", function, r.Stride))
+		panic(fmt.Sprintf("quern: %s: %s.Stride is %d, want 0 or more", function, name, r.Stride))
 	case r.Stride == 0 && r.Dim > 0 && len(r.Data)%r.Dim != 0:
-		panic(fmt.Sprintf("quern: %s: len(rows.Data) is %d, no multiple of rows.Dim, which is %d", function, len(r.Data), r.Dim))
-	case q != r.Dim:
-		panic(fmt.Sprintf("quern: %s: len(q) is %d, rows.Dim is %d", function, q, r.Dim))
+		panic(fmt.Sprintf("quern: %s: len(%s.Data) is %d, no multiple of %s.Dim, which is %d", function, name, len(r.Data), name, r.Dim))
 	}
+	if n := r.stored(); r.Scale != nil && len(r.Scale) != n {
+		panic(fmt.Sprintf("quern: %s: len(%s.Scale) is %d, %s.Data has %d vectors", function, name, len(r.Scale), name, n))
+	}
+	r.mustHave(function, name)
+}
+
+// mustHave panics unless Data has the vectors that were picked.
+func (r *Rows[T]) mustHave(function, name string) {
 	stored := r.stored()
-	if r.Scale != nil && len(r.Scale) != stored {
-		panic(fmt.Sprintf("quern: %s: len(rows.Scale) is %d, rows.Data has %d vectors", function, len(r.Scale), stored))
-	}
-	for i, n := range r.Index {
-		if uint64(n) >= uint64(stored) {
-			panic(fmt.Sprintf("quern: %s: rows.Index[%d] is %d, rows.Data has %d vectors", function, i, n, stored))
+	for i, id := range r.index {
+		if uint64(id) >= uint64(stored) {
+			panic(fmt.Sprintf("quern: %s: index[%d] of %s.Pick is %d, %s.Data has %d vectors", function, i, name, id, name, stored))
 		}
 	}
 }
 
-// DotRows sets dst[i] to the dot product of q and the i-th of rows: what [Dot] gives for the two,
-// converted to float32 and, if rows has a Scale, multiplied by it.
-//
-// If q and rows are both int8, products are summed exactly, converted to float32 and then scaled.
-// Otherwise, if q is not float32, it is converted in newly allocated memory.
-//
-// Rows are read in order, at the speed of memory; indexed ones are prefetched. Up to workers
-// goroutines share them, as many as GOMAXPROCS if workers is 0 or less; short scans use fewer. The
-// bits do not depend on it. With one worker it does not allocate.
-//
-// It panics, before anything is read or written, if len(dst) is not rows.Len(), if len(q) is not
-// rows.Dim, if an index is out of range, or if the sizes within rows contradict each other. dst must
-// not overlap q or rows.
-func DotRows[Q, T Scalar](dst []float32, q []Q, rows Rows[T], workers int) {
-	scoreRows("DotRows", measureDot, dst, q, rows, workers)
-}
-
-// SquaredL2Rows sets dst[i] to the squared distance of q and the i-th of rows: what [SquaredL2] gives for
-// the two. With a Scale s, a term is (q - s·row)², the difference rounded once.
-//
-// If q and rows are both int8, without a Scale, sums are exact and then converted to float32. For the
-// rest see [DotRows].
-func SquaredL2Rows[Q, T Scalar](dst []float32, q []Q, rows Rows[T], workers int) {
-	scoreRows("SquaredL2Rows", measureL2, dst, q, rows, workers)
-}
-
-// CosineRows sets dst[i] to the cosine of the angle between q and the i-th of rows: what [Cosine] gives
-// for the two, or [CosineInt8] if both are int8. It does not look at Scale, which changes no angle.
-//
-// For the rest see [DotRows].
-func CosineRows[Q, T Scalar](dst []float32, q []Q, rows Rows[T], workers int) {
-	scoreRows("CosineRows", measureCosine, dst, q, rows, workers)
-}
-
-func scoreRows[Q, T Scalar](function string, of measure, dst []float32, q []Q, rows Rows[T], workers int) {
-	rows.mustFit(function, len(q))
-	if n := rows.Len(); n != len(dst) {
-		panic(fmt.Sprintf("quern: %s: len(dst) is %d, rows has %d vectors", function, len(dst), n))
-	}
-	s := newScan(of, q, &rows)
-	if workers = workerCount(workers, s.tasks()); workers > 1 {
-		shareScores(s, dst, workers)
-		return
-	}
-	s.scores(dst, 0)
-}
-
-// shareScores takes a copy of the scan, so that only this one is allocated.
-func shareScores(s scan, dst []float32, workers int) {
-	s.share(workers, func(_, from, to int) { s.scores(dst[from:to], from) })
-}
-
-const (
-	scanRows  = 128     // most rows of one call of assembly
-	scanWork  = 1 << 16 // most numbers of one call: less than 50 µs even from far memory
-	taskBytes = 1 << 19 // what a worker takes at a time, more or less
-	// Bytes of rows that lie between reading and prefetching, of rows in order and of others.
-	//
-	// Granite Rapids, 768 numbers out of 2 GiB, GB/s where plain reading gives 14.9: float32 14.4 without, 15.5 at 3 KiB, 14.5
-	// at 12; bfloat16 12.3, 15.4 and 14.0; int8 10.2, 14.7 and 14.5.
-	orderAhead = 3 << 10
-	indexAhead = 12 << 10
-)
-
-// scan is one vector against many, without type parameters: all that its workers need.
-type scan struct {
-	level       isa.Level
-	of          measure
-	format      Format
-	exact       bool // q and the rows are int8, sums integers
-	q           unsafe.Pointer
-	rows        unsafe.Pointer
-	dim, stride int
-	count       int
-	index       []uint32
-	scale       []float32
-	norm        float32 // Σ q², for cosine
-}
-
-func newScan[Q, T Scalar](of measure, q []Q, rows *Rows[T]) scan {
-	s := scan{
-		level: isa.Active(), of: of, format: formatOf[T](),
-		q: unsafe.Pointer(unsafe.SliceData(q)), rows: unsafe.Pointer(unsafe.SliceData(rows.Data)),
-		dim: rows.Dim, stride: rows.pitch(), count: rows.Len(), index: rows.Index, scale: rows.Scale,
-	}
-	if of == measureCosine {
-		s.scale = nil
-	}
-	from := formatOf[Q]()
-	s.exact = from == Int8 && s.format == Int8 && (of != measureL2 || s.scale == nil)
-	if from != Float32 && !s.exact {
-		wide := make([]float32, s.dim)
-		from.widen(s.level, unsafe.SliceData(wide), s.q, s.dim)
-		s.q = unsafe.Pointer(unsafe.SliceData(wide))
-	}
-	if of == measureCosine && !s.exact {
-		s.norm = Dot(unsafe.Slice((*float32)(s.q), s.dim), unsafe.Slice((*float32)(s.q), s.dim))
-	}
-	return s
-}
-
-// id returns which vector of the data row i is.
-func (s *scan) id(i int) int {
-	if s.index != nil {
-		return int(s.index[i])
-	}
-	return i
-}
-
-// piece is what one call of assembly works on: some rows, or a part of a long one.
-type piece struct {
-	q, rows     unsafe.Pointer
-	dim, count  int
-	index, last *uint32 // nil for rows that lie in order
-	ahead       int     // how far to prefetch: bytes of rows, or of index
-	chains      *float32
-	resume      int
-	scale       float32
-}
-
-// rowsFrom is a piece of whole rows.
-func (s *scan) rowsFrom(i, count int) piece {
-	p := piece{q: s.q, dim: s.dim, count: count, scale: 1}
-	if s.index == nil {
-		p.rows, p.ahead = s.row(i), orderAhead
-	} else {
-		p.rows, p.index, p.last = s.rows, &s.index[i], &s.index[len(s.index)-1]
-		p.ahead = 4 * max(1, indexAhead/max(s.dim*s.format.size(), 1))
-	}
-	return p
-}
-
-func (s *scan) row(id int) unsafe.Pointer { return unsafe.Add(s.rows, id*s.stride*s.format.size()) }
-
-// scores writes the scores of the rows from a first one on.
-func (s *scan) scores(dst []float32, from int) {
-	step := max(1, min(scanRows, scanWork/max(s.dim, 1)))
-	for len(dst) > 0 {
-		n := min(len(dst), step)
-		switch {
-		case s.exact:
-			s.exactScores(dst[:n], from)
-		case s.dim > scanWork || s.of == measureL2 && s.scale != nil:
-			for i := range n {
-				dst[i] = s.oneScore(s.id(from + i))
-			}
-		default:
-			s.floatScores(dst[:n], from)
-		}
-		if s.of == measureDot && s.scale != nil {
-			for i := range n {
-				dst[i] *= s.scale[s.id(from+i)]
-			}
-		}
-		dst, from = dst[n:], from+n
-	}
-}
-
-// floatScores measures whole rows.
-func (s *scan) floatScores(dst []float32, from int) {
-	p := s.rowsFrom(from, len(dst))
-	if s.of != measureCosine {
-		s.run(&dst[0], &p)
-		return
-	}
-	var sums [2 * scanRows]float32
-	var chains [2 * 64]float32
-	p.chains = &chains[0]
-	s.run(&sums[0], &p)
-	for i := range dst {
-		dst[i] = cosine(sums[2*i], s.norm, sums[2*i+1])
-	}
-}
-
-// oneScore measures one row, however long, and with its own scale.
-func (s *scan) oneScore(id int) float32 {
-	var sums [2]float32
-	var chains [2 * 64]float32
-	p := piece{q: s.q, rows: s.row(id), count: 1, chains: &chains[0], scale: 1}
-	if s.scale != nil {
-		p.scale = s.scale[id]
-	}
-	for left := s.dim; ; p.resume = 1 {
-		p.dim = min(left, scanWork)
-		s.run(&sums[0], &p)
-		if left -= p.dim; left == 0 {
-			break
-		}
-		p.q, p.rows = unsafe.Add(p.q, 4*p.dim), unsafe.Add(p.rows, p.dim*s.format.size())
-	}
-	if s.of == measureCosine {
-		return cosine(sums[0], s.norm, sums[1])
-	}
-	return sums[0]
-}
-
-// run calls the kernel for the measure and the type of rows.
-func (s *scan) run(dst *float32, p *piece) {
-	// Rows are converted where their type is known: a pointer to something larger may reach behind them.
-	switch s.of {
-	case measureDot:
-		switch s.format {
-		case Float32:
-			asm.DotRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case BFloat16:
-			asm.DotRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case Float16:
-			asm.DotRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case Int8:
-			asm.DotRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		}
-	case measureL2:
-		switch s.format {
-		case Float32:
-			asm.L2RowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		case BFloat16:
-			asm.L2RowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		case Float16:
-			asm.L2RowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		case Int8:
-			asm.L2RowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
-		}
-	case measureCosine:
-		switch s.format {
-		case Float32:
-			asm.CosineRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case BFloat16:
-			asm.CosineRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case Float16:
-			asm.CosineRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		case Int8:
-			asm.CosineRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
-		}
-	}
-}
-
-// exactScores measures rows of int8 against an int8 q.
-func (s *scan) exactScores(dst []float32, from int) {
-	if s.dim > intChunk {
-		q := unsafe.Slice((*int8)(s.q), s.dim)
-		for i := range dst {
-			dst[i] = s.fromInts(intPair(s.of, q, unsafe.Slice((*int8)(s.row(s.id(from+i))), s.dim)))
-		}
-		return
-	}
-	var sums [3 * scanRows]int32
-	p := s.rowsFrom(from, len(dst))
-	intStep(s.level, s.of, &sums[0], (*int8)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead)
-	for i := range dst {
-		if s.of == measureCosine {
-			dst[i] = s.fromInts([3]int64{int64(sums[3*i]), int64(sums[3*i+1]), int64(sums[3*i+2])})
-		} else {
-			dst[i] = float32(sums[i])
-		}
-	}
-}
-
-func (s *scan) fromInts(sums [3]int64) float32 {
-	if s.of == measureCosine {
-		return intCosine(sums[0], sums[2], sums[1])
-	}
-	return float32(sums[0])
-}
-
-// taskRows is the number of rows that a worker takes at a time.
-func (s *scan) taskRows() int { return max(1, taskBytes/max(s.dim*s.format.size(), 1)) }
-
-func (s *scan) tasks() int { return (s.count + s.taskRows() - 1) / s.taskRows() }
-
-// share splits the rows between workers: work gets the number of its worker and a range of rows.
-func (s *scan) share(workers int, work func(worker, from, to int)) {
-	each := s.taskRows()
-	new(crew).run(workers, s.tasks(), func(worker, task int) { work(worker, task*each, min((task+1)*each, s.count)) })
-}
-
-// HammingRows sets dst[i] to the number of bits in which q and the i-th code differ. The codes lie one
-// after the other, each len(q) words long. It panics if len(codes) is not len(q)·len(dst). It runs on the
-// caller's goroutine alone and does not allocate.
-func HammingRows(dst []int32, q, codes []uint64) {
-	if !equalsProduct(len(codes), len(q), len(dst), 1) {
-		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))
-	}
-	if len(q) > chunk {
-		for i := range dst {
-			dst[i] = int32(Hamming(q, codes[i*len(q):(i+1)*len(q)]))
-		}
-		return
-	}
-	if len(q) == 0 {
-		clear(dst)
-		return
-	}
-	level, step := isa.Active(), max(1, scanWork/2/len(q))
-	for len(dst) > 0 {
-		n := min(len(dst), step)
-		asm.HammingRows(level, &dst[0], &q[0], &codes[0], len(q), len(q), n, nil, nil, orderAhead)
-		dst, codes = dst[n:], codes[n*len(q):]
+// mustCount panics if there are more vectors than an ID can tell apart.
+func (r *Rows[T]) mustCount(function, name string) {
+	if n := uint64(r.stored()); n > 1<<32 {
+		panic(fmt.Sprintf("quern: %s: %s.Data has %d vectors, want at most %d", function, name, n, uint64(1<<32)))
 	}
 }

@@ -1,311 +1,133 @@
 package kernel
 
 import (
-	"cmp"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/quern-go/quern/internal/isa"
 )
 
-// numbers returns n elements of any type.
-func numbers[T Scalar](seed uint64, n int) []T {
-	var v any
-	switch any(*new(T)).(type) {
-	case float32:
-		v = normals(seed, n)
-	case BF16:
-		v = narrowed[BF16](normals(seed, n))
-	case F16:
-		v = narrowed[F16](normals(seed, n))
-	case int8:
-		v = randomInt8(seed, n)
+// ids lists what rows has.
+func ids[T Scalar](rows Rows[T]) []uint32 {
+	list := []uint32{}
+	for i := range rows.Len() {
+		list = append(list, rows.ID(i))
 	}
-	return v.([]T)
+	return list
 }
 
-func asFloat32[T Scalar](x []T) []float32 {
-	switch x := any(x).(type) {
-	case []BF16:
-		return widened(x)
-	case []F16:
-		return widened(x)
-	case []int8:
-		f := make([]float32, len(x))
-		for i, v := range x {
-			f[i] = float32(v)
-		}
-		return f
-	case []float32:
-		return x
-	}
-	panic("no such type")
-}
-
-// oneByOne is the specification of scores: every row by itself.
-func oneByOne[Q, T Scalar](of measure, q []Q, rows Rows[T]) []float32 {
-	scores := make([]float32, rows.Len())
-	for i := range scores {
-		id := i
-		if rows.Index != nil {
-			id = int(rows.Index[i])
-		}
-		row := rows.Data[id*rows.pitch():][:rows.Dim]
-		scale := float32(1)
-		if rows.Scale != nil {
-			scale = rows.Scale[id]
-		}
-		x, y := asFloat32(q), asFloat32(row)
-		qi, exact := any(q).([]int8)
-		yi, also := any(row).([]int8)
-		exact = exact && also
-		switch {
-		case of == measureDot && exact:
-			scores[i] = float32(DotInt8(qi, yi)) * scale
-		case of == measureDot:
-			scores[i] = Dot(x, y) * scale
-		case of == measureCosine && exact:
-			scores[i] = CosineInt8(qi, yi)
-		case of == measureCosine:
-			scores[i] = Cosine(x, y)
-		case exact && rows.Scale == nil:
-			scores[i] = float32(SquaredL2Int8(qi, yi))
-		default:
-			d := make([]float32, len(x))
-			for k := range d {
-				d[k] = float32(float64(x[k]) - float64(scale)*float64(y[k])) // exact but for the last rounding here
-			}
-			scores[i] = Dot(d, d)
-		}
-	}
-	return scores
-}
-
-func checkRows[Q, T Scalar](t *testing.T) {
-	q0, z := *new(Q), *new(T)
-	t.Run(fmt.Sprintf("%T x %T", q0, z), func(t *testing.T) {
-		r := rand.New(rand.NewPCG(7, 7))
-		for _, dim := range []int{1, 2, 3, 7, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100, 129, 300} {
-			for _, count := range []int{0, 1, 2, 5, 200} {
-				for _, variant := range []string{"plain", "strided", "indexed", "scaled", "all"} {
-					rows := Rows[T]{Dim: dim, Data: numbers[T](uint64(dim), dim*count)}
-					if (variant == "strided" || variant == "all") && count > 0 {
-						rows.Stride = dim + r.IntN(5)
-						rows.Data = numbers[T](uint64(dim), dim+(count-1)*rows.Stride+r.IntN(rows.Stride))
-					}
-					if (variant == "indexed" || variant == "all") && count > 0 {
-						rows.Index = make([]uint32, r.IntN(2*count))
-						for i := range rows.Index {
-							rows.Index[i] = uint32(r.IntN(rows.stored()))
-						}
-					}
-					if variant == "scaled" || variant == "all" {
-						rows.Scale = make([]float32, rows.stored())
-						for i := range rows.Scale {
-							rows.Scale[i] = float32(1+r.IntN(64)) / 64 // so that oneByOne is exact in float64
-						}
-					}
-					q := numbers[Q](99, dim)
-					for of, score := range []func([]float32, []Q, Rows[T], int){DotRows[Q, T], SquaredL2Rows[Q, T], CosineRows[Q, T]} {
-						restore := isa.Use(isa.Supported()[0])
-						want := bitsOf(oneByOne(measure(of), q, rows)...)
-						restore()
-						for _, l := range isa.Supported() {
-							if l == isa.Go && count > 5 {
-								continue // too slow for all
-							}
-							restore := isa.Use(l)
-							dst := make([]float32, rows.Len()+1)
-							dst[rows.Len()] = 42
-							score(dst[:rows.Len()], q, rows, 1)
-							restore()
-							require.Equal(t, want, bitsOf(dst[:rows.Len()]...), "%v %s measure %d dim %d count %d", l, variant, of, dim, count)
-							require.Equal(t, float32(42), dst[rows.Len()])
-						}
-					}
-				}
-			}
-		}
-	})
-}
-
-func TestRowsAreMeasuredLikePairs(t *testing.T) {
-	checkRows[float32, float32](t)
-	checkRows[float32, BF16](t)
-	checkRows[float32, F16](t)
-	checkRows[float32, int8](t)
-	checkRows[int8, int8](t)
-	checkRows[BF16, BF16](t)
-	checkRows[F16, float32](t)
-	checkRows[int8, F16](t)
-}
-
-func checkLongRows[T Scalar](t *testing.T) {
-	for _, dim := range []int{intChunk, intChunk + 3, scanWork, scanWork + 1, 2*scanWork + 100} {
-		rows := RowsOf(numbers[T](1, 3*dim), dim)
-		q, qi := normals(2, dim), randomInt8(2, dim)
-		for of, name := range []string{"dot", "L2", "cosine"} {
-			dst := make([]float32, 3)
-			scoreRows("", measure(of), dst, q, rows, 1)
-			require.Equal(t, bitsOf(oneByOne(measure(of), q, rows)...), bitsOf(dst...), "%s %d", name, dim)
-			scoreRows("", measure(of), dst, qi, rows, 1)
-			require.Equal(t, bitsOf(oneByOne(measure(of), qi, rows)...), bitsOf(dst...), "%s %d", name, dim)
-		}
-	}
-}
-
-func TestLongRows(t *testing.T) {
-	checkLongRows[float32](t)
-	checkLongRows[BF16](t)
-	checkLongRows[F16](t)
-	checkLongRows[int8](t)
-}
-
-func TestRowsDoNotDependOnWorkers(t *testing.T) {
-	const dim, count = 100, 20_000
-	rows := RowsOf(normals(1, dim*count), dim)
-	q := normals(2, dim)
-	want, got := make([]float32, count), make([]float32, count)
-	DotRows(want, q, rows, 1)
-	for _, workers := range []int{0, 2, 3, 8} {
-		clear(got)
-		DotRows(got, q, rows, workers)
-		require.Equal(t, want, got)
-	}
-}
-
-func TestRowsRefuseWhatDoesNotFit(t *testing.T) {
-	data, q := make([]float32, 12), make([]float32, 3)
-	for want, rows := range map[string]Rows[float32]{
-		"len(q) is 3, rows.Dim is 4":                                RowsOf(data, 4),
-		"len(rows.Data) is 11, no multiple of rows.Dim, which is 3": RowsOf(data[:11], 3),
-		"rows.Dim is 0, len(rows.Data) is 12":                       RowsOf(data, 0),
-		"rows.Dim is -1, len(rows.Data) is 12":                      RowsOf(data, -1),
-		"rows.Stride is -3, want 0 or more":                         {Data: data, Dim: 3, Stride: -3},
-		"len(rows.Scale) is 3, rows.Data has 4 vectors":             {Data: data, Dim: 3, Scale: make([]float32, 3)},
-		"rows.Index[1] is 4, rows.Data has 4 vectors":               {Data: data, Dim: 3, Index: []uint32{3, 4}},
-		"rows.Index[0] is 4294967295, rows.Data has 4 vectors":      {Data: data, Dim: 3, Index: []uint32{math.MaxUint32}},
-		"rows.Index[0] is 0, rows.Data has 0 vectors":               {Dim: 3, Index: []uint32{0}},
-		"len(dst) is 5, rows has 4 vectors":                         RowsOf(data, 3),
+// A filter that lets nothing through must not let everything through.
+func TestNothingPickedIsNothing(t *testing.T) {
+	const count = 100
+	all := RowsOf(normals(1, 3*count), 3)
+	all.Scale = normals(2, count)
+	var matching []uint32 // never appended to
+	for name, none := range map[string]Rows[float32]{
+		"nil index":   all.Pick(matching),
+		"empty index": all.Pick([]uint32{}),
+		"nil bits":    all.PickBits(nil),
+		"no bits":     all.PickBits(make([]uint64, 2)),
+		"predicate":   all.Where(func(uint32) bool { return false }),
+		"again":       all.Pick(nil).Pick([]uint32{1}).PickBits([]uint64{3}).Where(func(uint32) bool { return true }),
+		"disjoint":    all.Pick([]uint32{1, 2}).Pick([]uint32{3}),
 	} {
-		dst := []float32{7, 7, 7, 7, 7}
-		require.PanicsWithValue(t, "quern: DotRows: "+want, func() { DotRows(dst, q, rows, 1) })
-		require.Equal(t, []float32{7, 7, 7, 7, 7}, dst)
-	}
-	require.Panics(t, func() { TopK(make([]Match, 1), 3, q, RowsOf(data, 3), 1) })
-	require.PanicsWithValue(t, "quern: HammingRows: len(codes) is 5, len(q) is 2, len(dst) is 2", func() {
-		HammingRows(make([]int32, 2), make([]uint64, 2), make([]uint64, 5))
-	})
-	DotRows(nil, q[:0], Rows[float32]{}, 1) // empty: fine
-}
-
-func TestHammingRows(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, words := range []int{0, 1, 2, 7, 8, 9, 12, 16, 33} {
-		q, codes := make([]uint64, words), make([]uint64, words*300)
-		for i := range codes {
-			codes[i] = r.Uint64()
-		}
-		for i := range q {
-			q[i] = r.Uint64()
-		}
-		eachLevel(t, func(t *testing.T) {
-			dst := make([]int32, 300)
-			HammingRows(dst, q, codes)
-			for i, d := range dst {
-				require.EqualValues(t, Hamming(q, codes[i*words:(i+1)*words]), d)
+		require.Zero(t, none.Len(), name)
+		for _, o := range []ScanOptions{{}, {Workers: 2}} {
+			q := all.Data[:3]
+			for metric := MetricDot; metric <= MetricCosine; metric++ {
+				require.Empty(t, TopK(make([]Match, 5), metric, q, none, o), name)
 			}
-		})
-	}
-}
-
-func TestRowsDoNotAllocate(t *testing.T) {
-	x, b, i8 := make([]float32, 6400), make([]BF16, 6400), make([]int8, 6400)
-	dst, best, index := make([]float32, 100), make([]Match, 10), make([]uint32, 100)
-	codes, bits := make([]uint64, 6400), make([]int32, 100)
-	eachLevel(t, func(t *testing.T) {
-		require.Zero(t, testing.AllocsPerRun(3, func() {
-			DotRows(dst, x[:64], RowsOf(x, 64), 0)
-			CosineRows(dst, x[:64], Rows[BF16]{Data: b, Dim: 64, Index: index}, 1)
-			SquaredL2Rows(dst, i8[:64], RowsOf(i8, 64), 1)
-			TopK(best, MetricCosine, i8[:64], RowsOf(i8, 64), 1)
-			HammingRows(bits, codes[:64], codes)
-		}))
-	})
-}
-
-// The whole order, by sorting.
-func TestTopKIsTheBeginningOfTheOrder(t *testing.T) {
-	const dim, count = 3, 5000
-	r := rand.New(rand.NewPCG(5, 5))
-	data := make([]float32, dim*count)
-	for i := range data {
-		data[i] = float32(r.IntN(9) - 4) // many ties
-		if r.IntN(500) == 0 {
-			data[i] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))}[r.IntN(3)]
+			DotRows(nil, q, none, o)
+			SquaredL2Rows(nil, q, none, o)
+			CosineRows(nil, q, none, o)
+			PairwiseDot(nil, none, all, o)
+			PairwiseDot(nil, all, none, o)
+			require.Panics(t, func() { DotRows(make([]float32, count), q, none, o) }, name)
 		}
 	}
-	index := make([]uint32, 700)
-	for i := range index {
-		index[i] = uint32(r.IntN(count))
-	}
-	q := []float32{1, -2, 3}
-	for _, rows := range []Rows[float32]{RowsOf(data, dim), {Data: data, Dim: dim, Index: index}} {
-		for metric, score := range []func([]float32, []float32, Rows[float32], int){DotRows[float32, float32], SquaredL2Rows[float32, float32], CosineRows[float32, float32]} {
-			scores := make([]float32, rows.Len())
-			score(scores, q, rows, 1)
-			all := make([]Match, len(scores))
-			for i, s := range scores {
-				all[i] = Match{uint32(i), s}
-				if rows.Index != nil {
-					all[i].ID = index[i]
+	require.Equal(t, count, all.Len())
+	require.Zero(t, Rows[int8]{}.Len())
+}
+
+// However it is picked and in whatever order: what was left out stays out.
+func TestPickingNarrows(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		count := r.IntN(200)
+		rows := Rows[int8]{Data: make([]int8, 2*count), Dim: 2}
+		if count > 0 && r.IntN(2) == 0 {
+			rows.Stride = 1 // count vectors and another that overlaps each
+			count = 2*count - 1
+		}
+		want := make([]uint32, count)
+		for i := range want {
+			want[i] = uint32(i)
+		}
+		what := ""
+		for step := range r.IntN(5) {
+			switch r.IntN(3) {
+			case 0:
+				index := make([]uint32, r.IntN(2*count+1))
+				for i := range index {
+					index[i] = uint32(r.IntN(count))
 				}
-			}
-			slices.SortFunc(all, func(x, y Match) int {
-				if nx, ny := isNaN(x.Score), isNaN(y.Score); nx || ny {
-					if nx && ny {
-						return cmp.Compare(x.ID, y.ID)
-					}
-					return map[bool]int{true: 1, false: -1}[nx]
+				given := slices.Clone(index)
+				rows = rows.Pick(index)
+				require.Equal(t, given, index)
+				if step > 0 {
+					index = slices.DeleteFunc(index, func(id uint32) bool { return !slices.Contains(want, id) })
 				}
-				s := cmp.Compare(x.Score, y.Score)
-				if Metric(metric) != MetricSquaredL2 {
-					s = -s
+				want = index
+				what += fmt.Sprint(" Pick ", given)
+			case 1:
+				bits := make([]uint64, r.IntN(5))
+				for i := range bits {
+					bits[i] = r.Uint64() | r.Uint64()
 				}
-				if s == 0 {
-					return cmp.Compare(x.ID, y.ID)
-				}
-				return s
-			})
-			for _, k := range []int{0, 1, 2, 10, 100, 699, 5000, 6000} {
-				for _, workers := range []int{1, 2} {
-					got := TopK(make([]Match, k), Metric(metric), q, rows, workers)
-					require.Equal(t, flat(all[:min(k, len(all))]), flat(got), "metric %d k %d", metric, k)
-				}
+				rows = rows.PickBits(bits)
+				want = slices.DeleteFunc(slices.Clone(want), func(id uint32) bool {
+					return int(id/64) >= len(bits) || bits[id/64]&(1<<(id%64)) == 0
+				})
+				what += fmt.Sprintf(" PickBits %x", bits)
+			case 2:
+				n := 1 + uint32(r.IntN(4))
+				var asked []uint32
+				rows = rows.Where(func(id uint32) bool { asked = append(asked, id); return id%n == 0 })
+				require.True(t, slices.Equal(want, asked))
+				want = slices.DeleteFunc(slices.Clone(want), func(id uint32) bool { return id%n != 0 })
+				what += fmt.Sprint(" Where ", n)
 			}
 		}
+		require.True(t, slices.Equal(want, ids(rows)), "%d vectors%s: want %v, got %v", count, what, want, ids(rows))
+		require.Equal(t, len(want), rows.Len())
 	}
 }
 
-func TestTopKDoesNotDependOnWorkers(t *testing.T) {
-	const dim, count = 64, 50_000
-	rows := RowsOf(normals(1, dim*count), dim)
-	q := normals(2, dim)
-	want := TopK(make([]Match, 100), MetricSquaredL2, q, rows, 1)
-	for _, workers := range []int{0, 2, 5} {
-		require.Equal(t, want, TopK(make([]Match, 100), MetricSquaredL2, q, rows, workers))
+// The scores of what was picked are those of the same vectors among all.
+func TestPickedVectorsHaveTheirOwnScoresAndScales(t *testing.T) {
+	const dim, count = 20, 300
+	all := Rows[int8]{Data: randomInt8(1, dim*count), Dim: dim, Scale: normals(2, count)}
+	odd := all.Where(func(id uint32) bool { return id%3 == 1 })
+	q := normals(3, dim)
+	for _, score := range []func([]float32, []float32, Rows[int8], ScanOptions){DotRows[float32, int8], SquaredL2Rows[float32, int8], CosineRows[float32, int8]} {
+		every, some := make([]float32, count), make([]float32, odd.Len())
+		score(every, q, all, ScanOptions{})
+		score(some, q, odd, ScanOptions{})
+		for i, s := range some {
+			require.Equal(t, every[odd.ID(i)], s)
+		}
 	}
-}
-
-// flat makes matches comparable where scores are NaN.
-func flat(m []Match) (f [][2]uint32) {
-	for _, m := range m {
-		f = append(f, [2]uint32{m.ID, bitsOf(m.Score)[0]})
+	for _, m := range TopK(make([]Match, count), MetricCosine, q, odd, ScanOptions{}) {
+		require.EqualValues(t, 1, m.ID%3)
 	}
-	return f
+	products := make([]float32, odd.Len()*odd.Len())
+	PairwiseDot(products, odd, odd, ScanOptions{})
+	for i := range odd.Len() {
+		a, b := RowsOf(all.Data, dim).Pick([]uint32{odd.ID(i)}), make([]float32, 1)
+		a.Scale = all.Scale
+		PairwiseDot(b, a, a, ScanOptions{})
+		require.Equal(t, b[0], products[i*odd.Len()+i])
+	}
 }

@@ -75,16 +75,18 @@ func softmaxBlocks(dst, src []float32, few *blockMemory) softmaxState {
 		s.max[0], s.all = 1, s.sum[0]
 		return s
 	}
-	// l = Σ sum·e^(max-best), and max becomes that weight.
-	best := s.best
+	// Σ sum·e^(max-best), and max becomes that weight. In float32 the rounding of many blocks would add up; in
+	// float64 their products are exact.
+	best, all := s.best, 0.0
 	if math.IsInf(float64(best), -1) {
 		best = 0
 	}
 	for b, max := range s.max {
 		w := portable.SoftExp(max - best)
-		s.all = portable.FMA(s.sum[b], w, s.all)
+		all += float64(s.sum[b]) * float64(w)
 		s.max[b] = w
 	}
+	s.all = float32(all)
 	return s
 }
 

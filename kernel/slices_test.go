@@ -222,3 +222,37 @@ func TestSoftmaxAgainstOracle(t *testing.T) {
 		}
 	}
 }
+
+// Blocks that are alike are rounded to the same side, so a sum of them must not be rounded at every step.
+func TestSoftmaxOfManyBlocks(t *testing.T) {
+	sizes := []int{1 << 23}
+	if !testing.Short() && !race {
+		sizes = append(sizes, 1<<27)
+	}
+	block := normal(rand.New(rand.NewPCG(3, 0)), 1024)
+	for _, n := range sizes {
+		x := make([]float32, n)
+		for i := 0; i < n; i += len(block) {
+			copy(x[i:], block)
+		}
+		lse := ref.LogSumExp(block) + math.Log(float64(n/len(block)))
+		require.LessOrEqual(t, ulps(kernel.LogSumExp(x), lse), 4., "LogSumExp of %d", n)
+
+		kernel.Softmax(x, x)
+		sum := 0.0
+		for _, p := range x {
+			sum += float64(p)
+		}
+		require.InDelta(t, 1, sum, 0x1p-24*6, "Σ Softmax of %d", n)
+
+		if n > sizes[0] {
+			continue
+		}
+		log := slices.Repeat(block, n/len(block))
+		kernel.LogSoftmax(log, log)
+		for i, v := range log[:len(block)] {
+			want := float64(block[i]) - lse
+			require.InDelta(t, want, v, 0x1p-24*(2*math.Abs(want)+6), "LogSoftmax of %d", n)
+		}
+	}
+}

@@ -54,44 +54,80 @@ func specifiedDot(x, y []float32) float32 {
 	return fold(c[0]) + 0
 }
 
-// specifiedCosine takes the sums of x·y, x·x and y·y.
-func specifiedCosine(xy, xx, yy float32) float32 {
+// wide is a sum of products in float64.
+func wide(x, y []float32) (sum float64) {
+	for i := range x {
+		sum += float64(float64(x[i]) * float64(y[i]))
+	}
+	return sum
+}
+
+func finite(x float32) bool { return x-x == 0 }
+
+func specifiedNorm(x []float32) float32 {
+	if xx := specifiedDot(x, x); finite(xx) && xx >= 0x1p-90 {
+		return float32(math.Sqrt(float64(xx)))
+	}
+	return float32(math.Sqrt(wide(x, x)))
+}
+
+func specifiedCosine(x, y []float32) float32 {
+	a, b, c := specifiedDot(x, y), specifiedDot(x, x), specifiedDot(y, y)
+	xy, xx, yy := float64(a), float64(b), float64(c)
+	least := min(xx, yy)
+	if !finite(a) || !finite(b) || !finite(c) || least < 0x1p-90 || math.Abs(xy) < 0x1p-90 && least < 0.25 {
+		xy, xx, yy = wide(x, y), wide(x, x), wide(y, y)
+	}
 	if (xx == 0 || yy == 0) && xy == xy {
 		return 0
 	}
-	c := float32(float64(xy) / math.Sqrt(float64(float64(xx)*float64(yy))))
-	if c > 1 {
+	quotient := float32(xy / math.Sqrt(float64(xx*yy)))
+	if quotient > 1 {
 		return 1
 	}
-	if c < -1 {
+	if quotient < -1 {
 		return -1
 	}
-	return c + 0
+	return quotient + 0
+}
+
+// signOf is what a scale makes of a cosine of 1.
+func signOf(scale float32) float32 {
+	switch {
+	case !finite(scale):
+		return nan
+	case scale < 0:
+		return -1
+	case scale > 0:
+		return 1
+	}
+	return 0
 }
 
 // specifiedSoftmax returns Softmax, LogSoftmax and LogSumExp of x.
 func specifiedSoftmax(x []float32) (softmax, logSoftmax []float32, logSumExp float32) {
-	M, l := -infinity, float32(0)
+	M, sum := -infinity, 0.0
 	var m, s []float32 // of each block
 	p := make([]float32, len(x))
 	for from := 0; from < len(x); from += sliceBlock {
 		block := x[from:min(from+sliceBlock, len(x))]
-		most, sum := -infinity, [lanes]float32{}
+		most, sums := -infinity, [lanes]float32{}
 		for _, v := range block {
 			most = larger(most, v)
 		}
 		most += 0
 		for i, v := range block {
 			p[from+i] = portable.SoftExp(v - orZero(most))
-			sum[i%lanes] += p[from+i]
+			sums[i%lanes] += p[from+i]
 		}
-		m, s, M = append(m, most), append(s, fold(sum)), larger(M, most)
+		m, s, M = append(m, most), append(s, fold(sums)), larger(M, most)
 	}
 	w := make([]float32, len(m))
 	for b := range m {
 		w[b] = portable.SoftExp(m[b] - orZero(M))
-		l = fma(s[b], w[b], l)
+		sum += float64(float64(s[b]) * float64(w[b]))
 	}
+	l := float32(sum)
 	log := float32(portable.Log2(l) * portable.Ln2)
 	if l == 0 {
 		log = 0
@@ -290,14 +326,14 @@ func TestSlicesAreAsSpecified(t *testing.T) {
 		for i := range x {
 			difference[i], scaled[i] = x[i]-y[i], fma(-s, y[i], x[i])
 		}
-		xy, xx, yy := specifiedDot(x, y), specifiedDot(x, x), specifiedDot(y, y)
+		xy := specifiedDot(x, y)
 		requireSameBits(t,
-			[]float32{xy, specifiedDot(difference, difference), specifiedCosine(xy, xx, yy), float32(math.Sqrt(float64(xx)))},
+			[]float32{xy, specifiedDot(difference, difference), specifiedCosine(x, y), specifiedNorm(x)},
 			[]float32{kernel.Dot(x, y), kernel.SquaredL2(x, y), kernel.Cosine(x, y), kernel.Norm(x)}, "Dot, SquaredL2, Cosine, Norm of ", n)
 		if n > 0 {
 			row, got := kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{s}}, make([]float32, 2)
-			kernel.DotRows(got[:1], x, row, 1)
-			kernel.SquaredL2Rows(got[1:], x, row, 1)
+			kernel.DotRows(got[:1], x, row, kernel.ScanOptions{Workers: 1})
+			kernel.SquaredL2Rows(got[1:], x, row, kernel.ScanOptions{Workers: 1})
 			requireSameBits(t, []float32{xy * s, specifiedDot(scaled, scaled)}, got, "DotRows, SquaredL2Rows of ", n)
 		}
 		softmax, logSoftmax, logSumExp := specifiedSoftmax(x)
@@ -306,5 +342,42 @@ func TestSlicesAreAsSpecified(t *testing.T) {
 		kernel.LogSoftmax(dst, x)
 		requireSameBits(t, logSoftmax, dst, "LogSoftmax of ", n)
 		requireSameBits(t, []float32{logSumExp}, []float32{kernel.LogSumExp(x)}, "LogSumExp of ", n)
+	}
+}
+
+// Vectors of any length, and what scales make of their cosines.
+func TestCosineAndNormAreAsSpecified(t *testing.T) {
+	r := rand.New(rand.NewPCG(0, 10))
+	scaled := func(x []float32, exponent int) []float32 {
+		y := make([]float32, len(x))
+		for i := range x {
+			y[i] = float32(math.Ldexp(float64(x[i]), exponent))
+		}
+		return y
+	}
+	for _, n := range lengths() {
+		if n == 0 || n > 2000 && n%16 != 1 {
+			continue
+		}
+		x, y := scaled(normal(r, n), r.IntN(270)-145), scaled(normal(r, n), r.IntN(270)-145)
+		switch r.IntN(6) {
+		case 0:
+			clear(y)
+		case 1: // nothing in common
+			for i := range x {
+				*[]*float32{&x[i], &y[i]}[i%2] = 0
+			}
+		case 2:
+			y[r.IntN(n)] = poison[r.IntN(len(poison))]
+		}
+		for exponent := -149; exponent < 120; exponent += 10 + r.IntN(20) {
+			x := scaled(x, exponent)
+			cosine := specifiedCosine(x, y)
+			requireSameBits(t, []float32{cosine, specifiedNorm(x)}, []float32{kernel.Cosine(x, y), kernel.Norm(x)}, "Cosine, Norm of ", n, " times 2^", exponent)
+			scale := []float32{1, -1e-40, 3e38, 0, float32(math.Copysign(0, -1)), nan, infinity, -infinity}[r.IntN(8)]
+			got := make([]float32, 1)
+			kernel.CosineRows(got, x, kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{scale}}, kernel.ScanOptions{Workers: 1})
+			requireSameBits(t, []float32{float32(cosine*signOf(scale)) + 0}, got, "CosineRows of ", n, " with scale ", scale)
+		}
 	}
 }

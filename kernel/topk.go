@@ -26,28 +26,28 @@ type Match struct {
 // TopK finds the len(dst) vectors of rows that are nearest to q and writes them to dst, the nearest
 // first: those with the largest scores, or with [MetricSquaredL2], the smallest. Scores are those of
 // [DotRows], [SquaredL2Rows] and [CosineRows]; they are compared on the way and not stored. Of equal
-// scores the lower ID comes first; NaN comes last. It returns the part of dst that it has filled,
-// which is shorter if there are fewer rows.
+// scores the lower ID comes first; NaN comes last.
 //
-// Up to workers goroutines share the rows, as many as GOMAXPROCS if workers is 0 or less. The result
-// does not depend on it. With one worker it allocates as [DotRows] does, with more, 8 bytes for each of
-// len(dst) and worker.
+// It returns the part of dst that it has filled: min(len(dst), rows.Len()) matches, and so none if dst is empty or
+// nil. A vector that was picked twice is found twice.
 //
-// It panics if metric is unknown, for more than 2³² vectors, and for q and rows as [DotRows] does.
-func TopK[Q, T Scalar](dst []Match, metric Metric, q []Q, rows Rows[T], workers int) []Match {
-	rows.mustFit("TopK", len(q))
+// With one worker it allocates as [DotRows] does, with more, 8 bytes for each of len(dst) and worker. The
+// result does not depend on how many there are.
+//
+// It panics if metric is unknown, for more than 2³² vectors, and for q, rows and o as [DotRows] does, also if dst
+// is empty.
+func TopK[Q, T Scalar](dst []Match, metric Metric, q []Q, rows Rows[T], o ScanOptions) []Match {
+	mustScan("TopK", len(q), &rows, o)
+	rows.mustCount("TopK", "rows")
 	if metric > MetricCosine {
 		panic(fmt.Sprintf("quern: TopK: metric is %d, want at most %d", metric, MetricCosine))
-	}
-	if n := uint64(rows.stored()); n > 1<<32 {
-		panic(fmt.Sprintf("quern: TopK: rows.Data has %d vectors, want at most %d", n, uint64(1<<32)))
 	}
 	if len(dst) == 0 {
 		return dst
 	}
 	s := newScan(measure(metric), q, &rows)
 	best := selection{matches: dst[:0:len(dst)], metric: metric}
-	if workers = workerCount(workers, s.tasks()); workers > 1 {
+	if workers := workerCount(o.Workers, s.tasks()); workers > 1 {
 		shareSelection(s, &best, workers)
 	} else {
 		best.scan(&s, 0, s.count)

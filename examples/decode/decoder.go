@@ -44,7 +44,7 @@ func (d *decoder) generate(prompt, tokens int) ([]uint32, error) {
 			return nil, err
 		}
 		d.states = append(d.states, x...)
-		kernel.TopK(best, kernel.MetricDot, x, words, 0)
+		kernel.TopK(best, kernel.MetricDot, x, words, kernel.ScanOptions{})
 	}
 	d.spent = time.Since(start)
 	return said, nil

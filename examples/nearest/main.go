@@ -1,6 +1,6 @@
-// Command nearest searches generated vectors by brute force: for each query the k nearest, exactly. It
-// prints the recall against a plain search in float64, vectors per second, and which share of the memory
-// bandwidth that is.
+// Command nearest searches generated vectors by brute force: for each query the k nearest, exactly, among
+// all and among those of one tenant of ten. It prints the recall against a plain search in float64, vectors per
+// second, and which share of the memory bandwidth that is.
 //
 //	go run ./examples/nearest
 package main
@@ -32,8 +32,17 @@ func main() {
 	fmt.Printf("%d vectors of %d numbers, %d nearest, %s\n", *count, *dim, *k, kernel.ISA())
 	bandwidth := streaming(data)
 	fmt.Printf("summing the data with one goroutine: %.1f GB/s\n", bandwidth/1e9)
-	search("float32", asked, kernel.RowsOf(data, *dim), *k, *workers, 4, bandwidth)
-	search("bfloat16", asked, kernel.RowsOf(half, *dim), *k, *workers, 2, bandwidth)
+	o := kernel.ScanOptions{Workers: *workers}
+	rows := kernel.RowsOf(half, *dim)
+	search("float32", asked, kernel.RowsOf(data, *dim), *k, 4, o, bandwidth)
+	search("bfloat16", asked, rows, *k, 2, o, bandwidth)
+	search("bfloat16, a tenant's", asked, ownedBy(3, rows), *k, 2, o, bandwidth)
+}
+
+// ownedBy returns the vectors of one tenant.
+func ownedBy[T kernel.Float](tenant uint32, rows kernel.Rows[T]) kernel.Rows[T] {
+	const tenants = 10
+	return rows.Where(func(id uint32) bool { return id%tenants == tenant })
 }
 
 // generate makes vectors, and queries that are near one of them each, but not quite there.
@@ -55,20 +64,20 @@ func generate(dim, count, queries int) (data []float32, asked [][]float32) {
 }
 
 // search prints what it measures, and returns the recall.
-func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T], k, workers, size int, bandwidth float64) (recall float64) {
+func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T], k, size int, o kernel.ScanOptions, bandwidth float64) (recall float64) {
 	best := make([]kernel.Match, k)
 	var spent time.Duration
 	found := 0
 	for _, q := range queries {
 		start := time.Now()
-		best := kernel.TopK(best, kernel.MetricSquaredL2, q, rows, workers)
+		best := kernel.TopK(best, kernel.MetricSquaredL2, q, rows, o)
 		spent += time.Since(start)
 		found += overlap(best, plain(q, rows, k))
 	}
 	scanned := float64(len(queries) * rows.Len())
 	recall = float64(found) / float64(len(queries)*min(k, rows.Len()))
 	rate := scanned / spent.Seconds()
-	fmt.Printf("%-8s recall %.3f, %.1f million vectors/s, %.0f %% of that bandwidth\n", name,
+	fmt.Printf("%-20s recall %.3f, %.1f million vectors/s, %.0f %% of that bandwidth\n", name,
 		recall, rate/1e6, 100*rate*float64(rows.Dim*size)/bandwidth)
 	return recall
 }
@@ -93,13 +102,14 @@ func plain[T kernel.Float](q []float32, rows kernel.Rows[T], k int) map[uint32]b
 	all := make([]match, rows.Len())
 	row := make([]float32, rows.Dim)
 	for i := range all {
-		values(row, rows.Data[i*rows.Dim:])
+		id := rows.ID(i)
+		values(row, rows.Data[int(id)*rows.Dim:])
 		sum := 0.0
 		for d, x := range q {
 			difference := float64(x) - float64(row[d])
 			sum += difference * difference
 		}
-		all[i] = match{uint32(i), sum}
+		all[i] = match{id, sum}
 	}
 	slices.SortFunc(all, func(x, y match) int {
 		if x.distance < y.distance {

@@ -12,8 +12,9 @@ func TestTheNearestAreFound(t *testing.T) {
 	data, asked := generate(dim, count, 5)
 	half := make([]kernel.F16, len(data))
 	kernel.Narrow(half, data)
-	for _, workers := range []int{1, 2} {
-		require.Equal(t, 1., search("float32", asked, kernel.RowsOf(data, dim), 10, workers, 4, 1e9))
-		require.Equal(t, 1., search("float16", asked, kernel.RowsOf(half, dim), 10, workers, 2, 1e9))
+	for _, o := range []kernel.ScanOptions{{Workers: 1}, {Workers: 2}} {
+		require.Equal(t, 1., search("float32", asked, kernel.RowsOf(data, dim), 10, 4, o, 1e9))
+		require.Equal(t, 1., search("float16", asked, kernel.RowsOf(half, dim), 10, 2, o, 1e9))
+		require.Equal(t, 1., search("float16, a tenant's", asked, ownedBy(3, kernel.RowsOf(half, dim)), 10, 2, o, 1e9))
 	}
 }
