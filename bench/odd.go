@@ -30,6 +30,7 @@ func oddCases() []oddCase {
 	l.slices()
 	l.vectors()
 	l.layer()
+	l.caches()
 	return l
 }
 
@@ -259,8 +260,8 @@ func (l *oddList) batches() {
 			return [][]float32{out}
 		})
 		// With rows added before or after a sequence's own, the offset that aligns its last query with
-		// its last key changes.
-		padded := func(left bool) func() [][]float32 {
+		// its last key changes, unless the queries' own numbers are given.
+		padded := func(left, placed bool) func() [][]float32 {
 			return func() (outs [][]float32) {
 				const n = heads * dim
 				q, k, v := make([]float32, 5*longest*n), make([]float32, 5*longest*n), make([]float32, 5*longest*n)
@@ -285,6 +286,10 @@ func (l *oddList) batches() {
 				if m.mask != nil {
 					o.Mask = kernel.Causal{Offset: offsets}
 				}
+				if placed {
+					o.Mask = m.mask
+					o.Ragged = kernel.Ragged{KeyStart: first, KeyCount: lengths, QueryStart: first, QueryCount: lengths}
+				}
 				out := make([]float32, len(q))
 				view := func(x []float32) kernel.Tensor { return kernel.BSHD(x, len(lengths), longest, heads, dim) }
 				check(kernel.Attention(view(out), view(q), view(k), view(v), o))
@@ -294,8 +299,10 @@ func (l *oddList) batches() {
 				return outs
 			}
 		}
-		l.addSame(m.name+"padded-left", m.name+"alone", padded(true))
-		l.addSame(m.name+"padded-right", m.name+"alone", padded(false))
+		for _, side := range []string{"left", "right"} {
+			l.addSame(m.name+"padded-"+side, m.name+"alone", padded(side == "left", false))
+			l.addSame(m.name+"padded-"+side+"/queries", m.name+"alone", padded(side == "left", true))
+		}
 	}
 }
 

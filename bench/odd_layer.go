@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quern-go/quern/kernel"
 )
@@ -35,6 +36,15 @@ func (l *oddList) layer() {
 		l.add(name+"/int8", func() [][]float32 {
 			q, scale := make([]int8, len(w)), make([]float32, n)
 			check(kernel.Quantize(q, scale, kernel.RowMajor(w, k, n)))
+			return append(product(kernel.RowMajor(x, m, k), kernel.RowMajor(q, k, n), 1), scale)
+		})
+		l.add(name+"/int8/tiny-and-huge", func() [][]float32 {
+			q, scale, magnitudes := make([]int8, len(w)), make([]float32, n), []float32{1e-45, 3e-40, 1e-37, 1.4e-36, 1.6e-36, 3e36}
+			scaled := slices.Clone(w)
+			for i := range scaled {
+				scaled[i] *= magnitudes[i%n%len(magnitudes)]
+			}
+			check(kernel.Quantize(q, scale, kernel.RowMajor(scaled, k, n)))
 			return append(product(kernel.RowMajor(x, m, k), kernel.RowMajor(q, k, n), 1), scale)
 		})
 	}

@@ -54,13 +54,13 @@ func kernelsWithBudgets(t *testing.T) (names []string) {
 	return names
 }
 
-const wide = 1 << 16 // of a head
+const widest = 1 << 16 // of a head
 
 func wideHeads(t *testing.T) {
 	for _, s := range []kernel.Shape{
-		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 13, Keys: 128, Dim: wide, ValueDim: 8},
-		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 13, Keys: 128, Dim: 8, ValueDim: wide + 16},
-		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 8, Keys: 3, Dim: 8, ValueDim: 5 * wide},
+		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 13, Keys: 128, Dim: widest, ValueDim: 8},
+		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 13, Keys: 128, Dim: 8, ValueDim: widest + 16},
+		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 8, Keys: 3, Dim: 8, ValueDim: 5 * widest},
 		{Batch: 1, Heads: 2000, KVHeads: 1, Queries: 2, Keys: 130, Dim: 4, ValueDim: 4},
 	} {
 		p := normalProblem(1, s, kernel.Options{Sinks: floats(s.Heads)})
@@ -82,8 +82,8 @@ func changedScores(t *testing.T) {
 
 func stridedHeads(t *testing.T) {
 	for _, s := range []kernel.Shape{
-		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 40, Keys: 40, Dim: wide, ValueDim: 8},
-		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 40, Keys: 40, Dim: 8, ValueDim: wide},
+		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 40, Keys: 40, Dim: widest, ValueDim: 8},
+		{Batch: 1, Heads: 1, KVHeads: 1, Queries: 40, Keys: 40, Dim: 8, ValueDim: widest},
 		{Batch: 1, Heads: 600, KVHeads: 1, Queries: 300, Keys: 300, Dim: 2, ValueDim: 2},
 	} {
 		normalProblem(1, s, kernel.Options{Mask: kernel.SparseStrided{Stride: 16}}).run(t, 1)
@@ -91,17 +91,17 @@ func stridedHeads(t *testing.T) {
 }
 
 func wideStates(t *testing.T) {
-	p := normalProblem(1, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 17, Keys: 3, Dim: 2, ValueDim: wide}, kernel.Options{})
+	p := normalProblem(1, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 17, Keys: 3, Dim: 2, ValueDim: widest}, kernel.Options{})
 	one := must(kernel.AttentionState(p.q.tensor(), p.k.tensor(), p.v.tensor(), kernel.Options{Workers: 1}))
 	two := must(kernel.AttentionState(p.q.tensor(), p.k.tensor(), p.v.tensor(), kernel.Options{Workers: 1, KeyOffset: 2048}))
 	require.NoError(t, one.Merge(two))
-	require.NoError(t, one.Finish(kernel.BHSD(floats(17*wide), 1, 1, 17, wide), floats(17), floats(1)))
+	require.NoError(t, one.Finish(kernel.BHSD(floats(17*widest), 1, 1, 17, widest), floats(17), floats(1)))
 }
 
 func wideCaches(t *testing.T) {
 	for _, format := range formats {
 		for _, config := range []kernel.CacheConfig{
-			{KVHeads: 1, Dim: wide, ValueDim: wide, PageKeys: 128, Format: format},
+			{KVHeads: 1, Dim: widest, ValueDim: widest, PageKeys: 128, Format: format},
 			{KVHeads: 5000, Dim: 2, PageKeys: 128, Format: format},
 		} {
 			c := must(kernel.NewCache(config))
@@ -142,8 +142,8 @@ func wideProducts(t *testing.T) {
 	}
 	for _, interleaved := range []bool{false, true} {
 		for _, heads := range []int{1, 300} {
-			rotary := must(kernel.NewRotary(kernel.RotaryOptions{Dim: wide, Positions: 1, Interleaved: interleaved}))
-			require.NoError(t, rotary.Apply(kernel.BHSD(floats(heads*2*wide), 1, heads, 2, wide), kernel.Positions{}))
+			rotary := must(kernel.NewRotary(kernel.RotaryOptions{Dim: widest, Positions: 1, Interleaved: interleaved}))
+			require.NoError(t, rotary.Apply(kernel.BHSD(floats(heads*2*widest), 1, heads, 2, widest), kernel.Positions{}))
 		}
 	}
 }
@@ -183,4 +183,36 @@ func longSlices(t *testing.T) {
 	kernel.LogSumExp(x)
 }
 
-func wideRows(t *testing.T) {}
+func wideRows(t *testing.T) {
+	for _, dim := range []int{100, 40_000, 100_000} {
+		scanEachFormat(kernel.RowsOf(floats(30*dim), dim))
+		scanEachFormat(kernel.RowsOf(make([]kernel.BF16, 30*dim), dim))
+		scanEachFormat(kernel.RowsOf(make([]kernel.F16, 30*dim), dim))
+		scanEachFormat(kernel.RowsOf(make([]int8, 30*dim), dim))
+	}
+	many := kernel.RowsOf(floats(3000*20), 20)
+	scanEachFormat(many)
+	kernel.PairwiseDot(floats(3000*3000), many, many, kernel.ScanOptions{Workers: 1})
+}
+
+// scanEachFormat compares rows with queries of float32 and of int8, in every way.
+func scanEachFormat[T kernel.Scalar](rows kernel.Rows[T]) {
+	dst, alone := floats(rows.Len()), kernel.ScanOptions{Workers: 1}
+	for _, rows := range []kernel.Rows[T]{rows, rows.Pick([]uint32{3, 1, 2})} {
+		dst := dst[:rows.Len()]
+		scanAll(dst, floats(rows.Dim), rows)
+		scanAll(dst, make([]int8, rows.Dim), rows)
+		kernel.PairwiseDot(dst, kernel.RowsOf(floats(rows.Dim), rows.Dim), rows, alone)
+	}
+	kernel.PairwiseDot(dst, rows, kernel.RowsOf(floats(rows.Dim), rows.Dim), alone)
+}
+
+func scanAll[Q, T kernel.Scalar](dst []float32, q []Q, rows kernel.Rows[T]) {
+	alone := kernel.ScanOptions{Workers: 1}
+	kernel.DotRows(dst, q, rows, alone)
+	kernel.SquaredL2Rows(dst, q, rows, alone)
+	kernel.CosineRows(dst, q, rows, alone)
+	rows.Scale = floats(len(rows.Data) / rows.Dim)
+	kernel.SquaredL2Rows(dst, q, rows, alone)
+	kernel.TopK(make([]kernel.Match, 2), kernel.MetricDot, q, rows, alone)
+}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/stretchr/testify/require"
 )
 
@@ -90,7 +91,7 @@ func TestCosineOverTheWholeRange(t *testing.T) {
 
 // Numbers that are alike are all rounded to the same side, if their squares are subnormal.
 func TestCosineOfManySmallNumbers(t *testing.T) {
-	for _, n := range []int{chunk, 2*chunk + 5} {
+	for _, n := range []int{budget.Numbers, 2*budget.Numbers + 5} {
 		for exponent := -77; exponent < -40; exponent++ {
 			x, y := make([]float32, n), make([]float32, n)
 			for i := range x {
@@ -200,7 +201,7 @@ func checkFarRows[T Scalar](t *testing.T, dim, count int) {
 }
 
 func TestCosineRowsOfAnyLength(t *testing.T) {
-	for _, c := range [][2]int{{1, 30}, {3, 300}, {70, 30}, {scanWork + 3, 3}} {
+	for _, c := range [][2]int{{1, 30}, {3, 300}, {70, 30}, {budget.Scanned + 3, 3}} {
 		checkFarRows[float32](t, c[0], c[1])
 		checkFarRows[BF16](t, c[0], c[1])
 		checkFarRows[F16](t, c[0], c[1])

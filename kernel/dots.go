@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -32,7 +33,7 @@ func Dot[T Float](x, y []T) float32 {
 	if unsafe.Sizeof(zero) != 4 { // known when this is compiled for T
 		return dotHalf(formatOf[T](), (*uint16)(px), (*uint16)(py), n)
 	}
-	if n <= chunk {
+	if n <= budget.Numbers {
 		return asm.Dot(isa.Active(), (*float32)(px), (*float32)(py), n)
 	}
 	return longDot(isa.Active(), (*float32)(px), (*float32)(py), n)
@@ -41,7 +42,7 @@ func Dot[T Float](x, y []T) float32 {
 // dotHalf is Dot for 16-bit elements, in fewer calls than pairs where the vectors are short.
 func dotHalf(format Format, x, y *uint16, n int) (sum float32) {
 	switch {
-	case n > chunk:
+	case n > budget.Numbers:
 		return pairs(measureDot, format, unsafe.Pointer(x), unsafe.Pointer(y), n)
 	case format == BFloat16:
 		asm.DotPairBF16(isa.Active(), &sum, x, y, n, nil, 0)
@@ -53,9 +54,9 @@ func dotHalf(format Format, x, y *uint16, n int) (sum float32) {
 
 func longDot(level isa.Level, x, y *float32, n int) float32 {
 	var chains [64]float32
-	for n > chunk {
-		asm.DotChunk(level, &chains[0], x, y, chunk)
-		x, y, n = offset(x, chunk), offset(y, chunk), n-chunk
+	for n > budget.Numbers {
+		asm.DotChunk(level, &chains[0], x, y, budget.Numbers)
+		x, y, n = offset(x, budget.Numbers), offset(y, budget.Numbers), n-budget.Numbers
 	}
 	return asm.DotFrom(level, &chains[0], x, y, n)
 }
@@ -77,7 +78,7 @@ func pairs(of measure, format Format, x, y unsafe.Pointer, n int) float32 {
 		return pairCosine(format, x, y, n)
 	}
 	level, sum := isa.Active(), float32(0)
-	if n <= chunk {
+	if n <= budget.Numbers {
 		pairStep(level, of, format, &sum, x, y, n, nil, 0)
 	} else {
 		var chains [64]float32
@@ -100,7 +101,7 @@ func pairCosine(format Format, x, y unsafe.Pointer, n int) float32 {
 // longPair measures in chunks. The chains are handed from one to the next.
 func longPair(level isa.Level, of measure, format Format, sums *float32, x, y unsafe.Pointer, n int, chains *float32) {
 	for resume := 0; ; resume = 1 {
-		m := min(n, chunk)
+		m := min(n, budget.Numbers)
 		pairStep(level, of, format, sums, x, y, m, chains, resume)
 		if n -= m; n == 0 {
 			return
@@ -210,7 +211,7 @@ func Hamming(x, y []uint64) int {
 	mustMatch("Hamming", "x", len(x), "y", len(y))
 	level, total := isa.Active(), 0
 	for len(x) > 0 {
-		n := min(len(x), chunk)
+		n := min(len(x), budget.Numbers)
 		var bits int32
 		asm.HammingRows(level, &bits, &x[0], &y[0], n, 0, 1, nil, nil, 0)
 		total += int(bits)

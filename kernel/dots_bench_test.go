@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -103,7 +104,7 @@ func stream[T any](l isa.Level, data []T) {
 	n := len(data) * int(unsafe.Sizeof(data[0])) / 4 / 64 * 64
 	p := (*float32)(unsafe.Pointer(&data[0]))
 	for n > 0 {
-		m := min(n, chunk)
+		m := min(n, budget.Numbers)
 		asm.ReadSum(l, p, m)
 		p, n = offset(p, m), n-m
 	}

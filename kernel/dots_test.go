@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -17,7 +18,7 @@ func lengths() []int {
 	for i := range 200 {
 		n = append(n, i)
 	}
-	return append(n, 768, 1000, chunk-1, chunk, chunk+1, 2*chunk+77)
+	return append(n, 768, 1000, budget.Numbers-1, budget.Numbers, budget.Numbers+1, 2*budget.Numbers+77)
 }
 
 func normals(seed uint64, n int) []float32 {
@@ -73,7 +74,7 @@ func chainSums(x, y []float32) float32 {
 }
 
 func TestPairsHaveTheSameBitsEverywhere(t *testing.T) {
-	x, y := normals(1, 2*chunk+100), normals(2, 2*chunk+100)
+	x, y := normals(1, 2*budget.Numbers+100), normals(2, 2*budget.Numbers+100)
 	b, c := narrowed[BF16](x), narrowed[BF16](y)
 	f, g := narrowed[F16](x), narrowed[F16](y)
 	wide := [][2][]float32{{x, y}, {widened(b), widened(c)}, {widened(f), widened(g)}}
@@ -112,7 +113,7 @@ func TestIntegersAreExactEverywhere(t *testing.T) {
 			}
 		},
 	} {
-		x, y := randomInt8(1, 2*chunk+100), randomInt8(2, 2*chunk+100)
+		x, y := randomInt8(1, 2*budget.Numbers+100), randomInt8(2, 2*budget.Numbers+100)
 		fill(x, y)
 		a, b := make([]uint64, len(x)), make([]uint64, len(y))
 		r := rand.New(rand.NewPCG(9, 9))
@@ -184,7 +185,7 @@ func TestPairsRefuseLengthsThatDiffer(t *testing.T) {
 }
 
 func TestPairsDoNotAllocate(t *testing.T) {
-	n := 2*chunk + 5
+	n := 2*budget.Numbers + 5
 	x, b, f, i, w := make([]float32, n), make([]BF16, n), make([]F16, n), make([]int8, n), make([]uint64, n)
 	eachLevel(t, func(t *testing.T) {
 		if isa.Active() == isa.Go {

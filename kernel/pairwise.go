@@ -3,8 +3,6 @@ package kernel
 import (
 	"fmt"
 	"unsafe"
-
-	"github.com/quern-go/quern/asm"
 )
 
 // PairwiseDot measures many against many: dst[i·rows.Len()+j] becomes the dot product of the i-th query
@@ -111,9 +109,7 @@ func (p *pairwise) packAll() {
 func (p *pairwise) pack(dst *float32, part []float32, query, k int) {
 	n, depth := min(panel, p.queries.count-query), min(pairDepth, p.queries.dim-k)
 	src, stride := p.queries.floats(part, query, n, k, depth)
-	for d := 0; d < depth; d += chunk / panel { // calls of less than 50 µs
-		asm.Transpose(p.queries.level, offset(dst, d*panel), panel, offset(src, d), stride, n, min(chunk/panel, depth-d))
-	}
+	transpose(p.queries.level, dst, panel, src, stride, n, depth)
 }
 
 // inPlace reports that rows are float32 and lie in order.
@@ -182,9 +178,9 @@ func (p *pairwise) products(s *pairwiseScratch, query, n, from, to int) {
 	whole := rows / lanes * lanes
 	for q := 0; q < n; q += lanes {
 		some := min(lanes, n-q)
-		asm.Transpose(p.rows.level, at(p.dst, (query+q)*p.rows.count+from), p.rows.count, at(s.products, q), p.pitch, whole, some)
+		transpose(p.rows.level, at(p.dst, (query+q)*p.rows.count+from), p.rows.count, at(s.products, q), p.pitch, whole, some)
 		if whole < rows {
-			asm.Transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*p.pitch+q), p.pitch, rows-whole, some)
+			transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*p.pitch+q), p.pitch, rows-whole, some)
 		}
 	}
 	for q := range n {

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -87,7 +88,6 @@ func shareScores(s scan, dst []float32, workers int) {
 
 const (
 	scanRows  = 128     // most rows of one call of assembly
-	scanWork  = 1 << 16 // most numbers of one call: less than 50 µs even from far memory
 	taskBytes = 1 << 19 // what a worker takes at a time, more or less
 	// Bytes of rows that lie between reading and prefetching, of rows in order and of others.
 	//
@@ -165,13 +165,13 @@ func (s *scan) row(id int) unsafe.Pointer { return unsafe.Add(s.rows, id*s.strid
 
 // scores writes the scores of the rows from a first one on.
 func (s *scan) scores(dst []float32, from int) {
-	step := max(1, min(scanRows, scanWork/max(s.dim, 1)))
+	step := max(1, min(scanRows, budget.Scanned/max(s.dim, 1)))
 	for len(dst) > 0 {
 		n := min(len(dst), step)
 		switch {
 		case s.exact:
 			s.exactScores(dst[:n], from)
-		case s.dim > scanWork || s.of == measureL2 && s.scale != nil:
+		case s.dim > budget.Scanned || s.of == measureL2 && s.scale != nil:
 			for i := range n {
 				dst[i] = s.oneScore(s.id(from + i))
 			}
@@ -245,7 +245,7 @@ func (s *scan) oneScore(id int) float32 {
 		p.scale = s.scale[id]
 	}
 	for left := s.dim; ; p.resume = 1 {
-		p.dim = min(left, scanWork)
+		p.dim = min(left, budget.Scanned)
 		s.run(&sums[0], &p)
 		if left -= p.dim; left == 0 {
 			break
@@ -348,7 +348,7 @@ func HammingRows(dst []int32, q, codes []uint64) {
 	if !equalsProduct(len(codes), len(q), len(dst), 1) {
 		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))
 	}
-	if len(q) > chunk {
+	if len(q) > budget.Numbers {
 		for i := range dst {
 			dst[i] = int32(Hamming(q, codes[i*len(q):(i+1)*len(q)]))
 		}
@@ -358,7 +358,7 @@ func HammingRows(dst []int32, q, codes []uint64) {
 		clear(dst)
 		return
 	}
-	level, step := isa.Active(), max(1, scanWork/2/len(q))
+	level, step := isa.Active(), max(1, budget.Scanned/2/len(q))
 	for len(dst) > 0 {
 		n := min(len(dst), step)
 		asm.HammingRows(level, &dst[0], &q[0], &codes[0], len(q), len(q), n, nil, nil, orderAhead)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -144,7 +145,7 @@ func TestRowsAreMeasuredLikePairs(t *testing.T) {
 }
 
 func checkLongRows[T Scalar](t *testing.T) {
-	for _, dim := range []int{intChunk, intChunk + 3, scanWork, scanWork + 1, 2*scanWork + 100} {
+	for _, dim := range []int{intChunk, intChunk + 3, budget.Scanned, budget.Scanned + 1, 2*budget.Scanned + 100} {
 		rows := RowsOf(numbers[T](1, 3*dim), dim)
 		q, qi := normals(2, dim), randomInt8(2, dim)
 		for of, name := range []string{"dot", "L2", "cosine"} {

@@ -4,13 +4,10 @@ import (
 	"math"
 
 	"github.com/quern-go/quern/asm"
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
-
-// chunk is the most elements that one call of assembly takes: assembly cannot be preempted, and this
-// many take less than 50 µs even from memory.
-const chunk = 1 << 15
 
 // Exp sets dst[i] to e^src[i], with an error of at most 1 ULP over every float32, subnormal results
 // included:
@@ -25,7 +22,7 @@ func Exp(dst, src []float32) {
 	mustMatch("Exp", "dst", len(dst), "src", len(src))
 	level := isa.Active()
 	for len(src) > 0 {
-		n := min(len(src), chunk)
+		n := min(len(src), budget.Numbers)
 		asm.ExpArray(level, &dst[0], &src[0], n)
 		dst, src = dst[n:], src[n:]
 	}
@@ -128,7 +125,7 @@ func LogSoftmax(dst, src []float32) {
 		best = 0
 	}
 	for len(src) > 0 {
-		n := min(len(src), chunk)
+		n := min(len(src), budget.Numbers)
 		asm.Subtract(s.level, &dst[0], &src[0], n, best, log)
 		dst, src = dst[n:], src[n:]
 	}
