@@ -6,7 +6,7 @@ import (
 	"github.com/quern-go/quern/kernel"
 )
 
-// vectors: cosines and norms of vectors of any length, scales, and chains that are cut along the depth.
+// vectors: cosines and norms of numbers of any size, scales, and chains that are cut along the depth.
 func (l *oddList) vectors() {
 	addVectors[float32](l, "float32")
 	addVectors[kernel.BF16](l, "bfloat16")

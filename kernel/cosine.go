@@ -9,18 +9,18 @@ import (
 
 // Cosine returns Σ x[i]·y[i] / √(Σ x[i]² · Σ y[i]²), the cosine of the angle between x and y, within
 // [-1, 1]. The three sums are those of [Dot], taken in one pass; the rest is float64 and rounded once.
-// Where squares would overflow or vanish, the sums are taken again in float64, so the lengths of x and
-// y may be any. That takes many times as long.
+// Where squares or products would overflow or vanish, the sums are taken again in float64: large and small
+// numbers give as good a cosine as others, but it takes some 20 times as long.
 //
 // It is 0 if x or y is empty or zero, and NaN if a NaN or infinity is involved. x and y may overlap. It
 // panics if the lengths differ.
 func Cosine[T Float](x, y []T) float32 { return pair(measureCosine, "Cosine", x, y) }
 
 // Norm returns √(Σ x[i]²), the Euclidean length, the sum being that of [Dot]. Where squares would
-// overflow or vanish, the sum is taken again in float64, which takes many times as long.
+// overflow or vanish, the sum is taken again in float64, which takes much longer.
 //
-// It is 0 if x is empty or zero, +Inf if the length itself is beyond float32 or an infinity is among x,
-// and NaN if a NaN is.
+// It is 0 if x is empty or zero, +Inf if x has an infinity or its length is beyond float32, and NaN if x
+// has a NaN.
 func Norm[T Float](x []T) float32 {
 	if sum := Dot(x, x); inRange(sum) {
 		return float32(math.Sqrt(float64(sum))) // rounding twice gives the nearest float32
@@ -35,8 +35,8 @@ func wideNorm(x vector, n int) float32 {
 
 // Sums that serve a cosine or a norm, besides being finite. Bits depend on both: see ARITHMETIC.md.
 const (
-	leastSum   = 0x1p-90 // however many products underflow, they are no part of it
-	leastApart = 0.25    // of xx and yy, where xy may be 0: vectors often have no element in common
+	leastSum   = 0x1p-90 // what products have lost in underflow is less than 2⁻³² of it
+	leastApart = 0.25    // of xx and yy, if xy is smaller: vectors often have no element in common
 )
 
 // serve reports that float32 sums have neither overflowed nor lost much.
@@ -69,8 +69,8 @@ func cosineOf(xy, xx, yy float64) float32 {
 
 // wideCosine is the cosine of two vectors whose sums in float32, of which xy is one, do not serve.
 func wideCosine(level isa.Level, xy float32, x, y vector, n int) float32 {
-	if xy == xy && (x.zero(level, n) || y.zero(level, n)) { // sooner than all is summed: zeros are common
-		return 0
+	if xy == xy && (x.zero(level, n) || y.zero(level, n)) {
+		return 0 // what the sums would give, but rows of zeros are common and this is quicker
 	}
 	return cosineOf(wideSums(level, x, y, n))
 }

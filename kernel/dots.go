@@ -70,13 +70,13 @@ func pair[T Float](of measure, name string, x, y []T) float32 {
 	n := len(x)
 	mustMatch(name, "x", n, "y", len(y))
 	px, py := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
+	if of == measureCosine {
+		return pairCosine(formatOf[T](), px, py, n)
+	}
 	return pairs(of, formatOf[T](), px, py, n)
 }
 
 func pairs(of measure, format Format, x, y unsafe.Pointer, n int) float32 {
-	if of == measureCosine {
-		return pairCosine(format, x, y, n)
-	}
 	level, sum := isa.Active(), float32(0)
 	if n <= budget.Numbers {
 		pairStep(level, of, format, &sum, x, y, n, nil, 0)

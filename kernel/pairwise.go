@@ -13,11 +13,11 @@ import (
 // sum in 64 chains. Elements are converted to float32, int8 as well. The chain is then multiplied
 // by the Scale of the row and by that of the query, where there are any. It may be -0.
 //
-// The error of a chain grows with its length: 2²⁵ ones give 2²⁴, where one more is rounded away. So a query by
-// itself is better measured by DotRows, which is also faster then.
+// The error of a chain grows with its length: 2²⁵ ones give 2²⁴, because there one more is rounded away. A
+// query by itself is better measured by [DotRows], which sums more exactly and is faster then.
 //
 // It allocates a copy of the queries as float32, up to twice their size, and up to 2 MiB for each worker.
-// Of fewer than 16 queries there is never more than a piece in that memory.
+// Fewer than 16 queries, if they are long, are not copied as a whole.
 //
 // It panics, before anything is read or written, if len(dst) is not queries.Len()·rows.Len(), if the
 // Dims differ, if queries or rows name vectors that they do not have, if their sizes contradict each

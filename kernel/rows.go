@@ -27,13 +27,16 @@ type Rows[T Scalar] struct {
 // RowsOf returns the vectors that data holds, dim numbers each.
 func RowsOf[T Scalar](data []T, dim int) Rows[T] { return Rows[T]{Data: data, Dim: dim} }
 
-// Pick returns those vectors of r that index names by their numbers in Data: in this order, and as often
-// as it names them. These are the neighbours in a graph, or the candidates of a coarser search. A nil or
-// empty index names none, so none are left.
+// Pick returns those vectors of r that index names by their numbers in Data, in this order and as often as
+// it names them: the neighbours in a graph, or the candidates of a coarser search. A nil or empty index
+// names none, so none are left.
 //
-// A vector that was left out before stays out: what is picked from a part of Data is in both. Otherwise
-// index is kept, not copied, and must not change while the result is in use. If it names a vector that Data
-// does not have, the function panics that is given the result.
+// A vector that was left out before stays out: from a subset, only what is in it can be picked, and other
+// numbers are passed over. From all of Data, index is kept and not copied, and must not change while
+// the result is in use.
+//
+// A number that Data does not have is a panic: here, if r is a subset, or else in the function that is given
+// the result.
 func (r Rows[T]) Pick(index []uint32) Rows[T] {
 	before := r
 	r.picked, r.index = true, index
@@ -50,11 +53,11 @@ func (r Rows[T]) Pick(index []uint32) Rows[T] {
 }
 
 // PickBits returns those vectors of r whose bits are set: bit i%64 of bits[i/64] stands for vector i of
-// Data. Vectors behind the last word are left out, and bits behind the last vector mean nothing.
+// Data. Vectors beyond the last word are left out; bits beyond the last vector mean nothing.
 //
-// A vector that was left out before stays out. The others keep their order. bits is not kept: the
-// result has an index of 4 bytes a vector, and serves any number of queries. It panics if an index given to
-// [Rows.Pick] was out of range, and for more than 2³² vectors.
+// A vector that was left out before stays out; the others keep their order. bits is not kept: the
+// result has an index of 4 bytes a vector, and serves any number of queries. It panics for more than 2³²
+// vectors, and if an index given to [Rows.Pick] was out of range.
 func (r Rows[T]) PickBits(bits []uint64) Rows[T] {
 	r.mustCount("Rows.PickBits", "r")
 	if r.picked {
@@ -87,12 +90,12 @@ func indexOf(words []uint64, n int) []uint32 {
 	return index
 }
 
-// Where returns those vectors of r that keep returns true for. It is asked once for each vector of r, in
-// their order, by its number in Data: whose the vector is, or whether it was deleted.
+// Where returns those vectors of r for which keep returns true, such as a tenant's, or those that are not
+// deleted. keep is called once for each vector of r, in order, with its number in Data.
 //
-// A vector that was left out before stays out, and is not asked for. The result has an index of about 4 bytes
-// a vector, and serves any number of queries. It panics if keep is nil, if an index given to [Rows.Pick]
-// was out of range, and for more than 2³² vectors.
+// A vector that was left out before stays out, and keep is not asked about it. The result has an index of
+// about 4 bytes a vector, and serves any number of queries. It panics if keep is nil, for more than 2³²
+// vectors, and if an index given to [Rows.Pick] was out of range.
 func (r Rows[T]) Where(keep func(id uint32) bool) Rows[T] {
 	if keep == nil {
 		panic("quern: Rows.Where: keep is nil")
@@ -123,8 +126,9 @@ func (r Rows[T]) Len() int {
 }
 
 // ID returns the number in Data of the i-th vector, which is i unless some were picked. It is the ID of
-// a [Match]. It panics if i is not below r.Len().
+// a [Match]. It panics unless i is 0 to r.Len()-1, and for more than 2³² vectors.
 func (r Rows[T]) ID(i int) uint32 {
+	r.mustCount("Rows.ID", "r")
 	if i < 0 || i >= r.Len() {
 		panic(fmt.Sprintf("quern: Rows.ID: i is %d, r has %d vectors", i, r.Len()))
 	}
@@ -153,7 +157,7 @@ func (r *Rows[T]) pitch() int {
 	return r.Stride
 }
 
-// mustFit panics unless r, which is a function's argument of that name, is what its sizes say.
+// mustFit panics if the sizes within r, which is a function's argument of that name, contradict each other.
 func (r *Rows[T]) mustFit(function, name string) {
 	switch {
 	case r.Dim < 0 || r.Dim == 0 && len(r.Data) > 0:

@@ -14,8 +14,8 @@ import (
 // value runs on all cores.
 type ScanOptions struct {
 	// Workers is the number of goroutines that share the work, the caller's included. 0 means
-	// runtime.GOMAXPROCS, and fewer for short scans. The result does not depend on it. A negative
-	// number is a panic.
+	// runtime.GOMAXPROCS, and fewer for short scans. The result does not depend on it. The functions panic
+	// if it is negative.
 	Workers int
 }
 
