@@ -284,7 +284,8 @@ func (p pairwise) prepare(workers int) *job {
 	return &job{
 		run: func(calls int) {
 			for range calls {
-				kernel.PairwiseDot(products, kernel.RowsOf(q, p.dim), kernel.RowsOf(data, p.dim), kernel.ScanOptions{Workers: workers})
+				kernel.PairwiseDot(products, kernel.RowsOf(q, p.dim), kernel.RowsOf(data, p.dim),
+					kernel.ScanOptions{Workers: workers})
 			}
 		},
 		output: func() [][]float32 { return [][]float32{products} },

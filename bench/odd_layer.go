@@ -39,7 +39,8 @@ func (l *oddList) layer() {
 			return append(product(kernel.RowMajor(x, m, k), kernel.RowMajor(q, k, n), 1), scale)
 		})
 		l.add(name+"/int8/tiny-and-huge", func() [][]float32 {
-			q, scale, magnitudes := make([]int8, len(w)), make([]float32, n), []float32{1e-45, 3e-40, 1e-37, 1.4e-36, 1.6e-36, 3e36}
+			q, scale := make([]int8, len(w)), make([]float32, n)
+			magnitudes := []float32{1e-45, 3e-40, 1e-37, 1.4e-36, 1.6e-36, 3e36}
 			scaled := slices.Clone(w)
 			for i := range scaled {
 				scaled[i] *= magnitudes[i%n%len(magnitudes)]
@@ -54,7 +55,8 @@ func (l *oddList) layer() {
 			name := fmt.Sprintf("rotary/%d/interleaved=%v", dim, interleaved)
 			turned := func(tables int, at kernel.Positions) func() [][]float32 {
 				return func() [][]float32 {
-					r := must(kernel.NewRotary(kernel.RotaryOptions{Dim: dim, Positions: tables, Interleaved: interleaved}))
+					r := must(kernel.NewRotary(kernel.RotaryOptions{Dim: dim, Positions: tables,
+						Interleaved: interleaved}))
 					x := normal(1, 3*40*66)
 					check(r.Apply(kernel.BSHD(x, 1, 40, 3, 66), at))
 					return [][]float32{x}

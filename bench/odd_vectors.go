@@ -40,7 +40,8 @@ func farVectors(seed uint64, n int) (all []float32) {
 		all = append(all, times(x, exponent)...)
 	}
 	all = append(all, make([]float32, n)...)
-	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), math.SmallestNonzeroFloat32, math.MaxFloat32} {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), math.SmallestNonzeroFloat32,
+		math.MaxFloat32} {
 		x[n/2] = bad
 		all = append(all, x...)
 	}
@@ -65,7 +66,8 @@ func addVectors[T kernel.Float](l *oddList, name string) {
 		x, y := sets()
 		cosines := make([]float32, len(x)/n*(len(y)/n))
 		for i := range len(x) / n {
-			kernel.CosineRows(cosines[i*len(y)/n:][:len(y)/n], x[i*n:][:n], kernel.RowsOf(y, n), kernel.ScanOptions{Workers: 2})
+			kernel.CosineRows(cosines[i*len(y)/n:][:len(y)/n], x[i*n:][:n], kernel.RowsOf(y, n),
+				kernel.ScanOptions{Workers: 2})
 		}
 		return [][]float32{cosines}
 	})
@@ -93,8 +95,10 @@ func addScales[Q, T kernel.Scalar](l *oddList, name string) {
 		nan, inf := float32(math.NaN()), float32(math.Inf(1))
 		scale := []float32{1, -1, nan, 0, inf, -inf, 1e-45, -3e38, float32(math.Copysign(0, -1)), -0.5}
 		const dim = 19
-		q, rows := elements[Q](normal(1, dim)), kernel.Rows[T]{Data: elements[T](normal(2, dim*len(scale))), Dim: dim, Scale: scale}
-		dots, distances, cosines := make([]float32, len(scale)), make([]float32, len(scale)), make([]float32, len(scale))
+		q := elements[Q](normal(1, dim))
+		rows := kernel.Rows[T]{Data: elements[T](normal(2, dim*len(scale))), Dim: dim, Scale: scale}
+		result := func() []float32 { return make([]float32, len(scale)) }
+		dots, distances, cosines := result(), result(), result()
 		kernel.DotRows(dots, q, rows, kernel.ScanOptions{})
 		kernel.SquaredL2Rows(distances, q, rows, kernel.ScanOptions{})
 		kernel.CosineRows(cosines, q, rows, kernel.ScanOptions{})
@@ -109,9 +113,13 @@ func addPairs[Q, T kernel.Scalar](l *oddList, name string) {
 	products := func(n int, pick []uint32) []float32 {
 		rows := kernel.RowsOf(elements[T](normal(2, dim*count)), dim).Pick(pick)
 		p := make([]float32, n*len(pick))
-		kernel.PairwiseDot(p, kernel.RowsOf(elements[Q](normal(1, dim*many))[:n*dim], dim), rows, kernel.ScanOptions{Workers: 2})
+		kernel.PairwiseDot(p, kernel.RowsOf(elements[Q](normal(1, dim*many))[:n*dim], dim), rows,
+			kernel.ScanOptions{Workers: 2})
 		return p[:few*len(pick)]
 	}
 	l.add("pairwise/"+name, func() [][]float32 { return [][]float32{products(few, permutation(count))} })
-	l.addSame("pairwise/"+name+"/many", "pairwise/"+name, func() [][]float32 { return [][]float32{products(many, permutation(count))} })
+	l.addSame("pairwise/"+name+"/many", "pairwise/"+name, func() [][]float32 {
+		return [][]float32{products(many,
+			permutation(count))}
+	})
 }

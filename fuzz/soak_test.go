@@ -215,7 +215,8 @@ func soakDot(t *testing.T, s *fuzz.Source) func() []float32 {
 	n := 40000 + s.IntN(100)
 	x, y, dst := guarded(t, "x", s, 1, n), guarded(t, "y", s, 1, n), guarded(t, "dst", s, 1, n/100)
 	return func() []float32 {
-		kernel.DotRows(memoryOf(dst), memoryOf(x)[:100], kernel.RowsOf(memoryOf(y)[:n/100*100], 100), kernel.ScanOptions{Workers: 2})
+		kernel.DotRows(memoryOf(dst), memoryOf(x)[:100], kernel.RowsOf(memoryOf(y)[:n/100*100], 100),
+			kernel.ScanOptions{Workers: 2})
 		return append(intact(t, dst, x, y), kernel.Dot(memoryOf(x), memoryOf(y)))
 	}
 }

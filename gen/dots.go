@@ -71,8 +71,9 @@ func dots() (rows []kernel) {
 				acc += " It must not be."
 			}
 			rows = append(rows, kernel{
-				Name:   of.name + "Rows" + suffix[f],
-				Sig:    fmt.Sprintf("func(dst, q *float32, rows *%s, %s, acc *float32, resume int%s)", goType[f], rowsParameters, extra),
+				Name: of.name + "Rows" + suffix[f],
+				Sig: fmt.Sprintf("func(dst, q *float32, rows *%s, %s, acc *float32, resume int%s)", goType[f],
+					rowsParameters, extra),
 				Doc:    "is " + of.formula + rowsDoc + acc,
 				Work:   "dim*count",
 				Budget: "Scanned",

@@ -96,8 +96,8 @@ import (
 )
 {{- if not .Levels}}
 
-// Observe, if not nil, is told of each call how much work it is, and how much it may be. It is for tests, and only where
-// there is no assembly.
+// Observe, if not nil, is told of each call how much work it is, and how much it may be. It is for tests, and only
+// where there is no assembly.
 var Observe func(kernel string, work, most int)
 {{end}}
 {{range .Kernels}}
@@ -165,7 +165,8 @@ func dispatch(arch string) []byte {
 			args = append(args, strings.Fields(p)[0])
 		}
 		data.Kernels = append(data.Kernels, row{
-			k.Name, unexported(k.Name), k.Doc, params, strings.Join(args, ", "), result, k.Work, k.Budget, k.Extended != nil})
+			k.Name, unexported(k.Name), k.Doc, params, strings.Join(args,
+				", "), result, k.Work, k.Budget, k.Extended != nil})
 	}
 	var text bytes.Buffer
 	if err := dispatchTemplate.Execute(&text, data); err != nil {

@@ -311,7 +311,8 @@ func (a *appender) finite(x *float32, n int) bool {
 // quantize leaves rows as bytes in a.small, each filled up to a multiple of 16, and their scales in
 // scales and a.scales.
 func (a *appender) quantize(scales, from *float32, stride, rows, cols int) {
-	quantizeRows(a.level, (*int8)(unsafe.Pointer(&a.small[0])), roundUp(cols, lanes), &a.scales[0], from, stride, rows, cols)
+	quantizeRows(a.level, (*int8)(unsafe.Pointer(&a.small[0])), roundUp(cols, lanes), &a.scales[0], from, stride, rows,
+		cols)
 	copy(unsafe.Slice(scales, rows), a.scales[:rows])
 }
 

@@ -18,10 +18,10 @@ import (
 // of different numbers lie end to end in tensors whose batch is 1, cut by Options.Ragged.CumQueries and CumKeys, of
 // which a nil CumKeys is the same as CumQueries. No cache may come twice.
 //
-// out may be the very same view as q, but must not overlap k or v. Errors are of type [*ArgumentError], or of kind [ErrPool] if
-// a pool has not enough pages; then nothing has been appended. If another call changes one of the caches meanwhile, out
-// is not defined, nothing has been appended, and the error is of kind [ErrInUse]. A panic of a function that it calls leaves the
-// caches as before or with all that is new.
+// out may be the very same view as q, but must not overlap k or v. Errors are of type [*ArgumentError], or of kind
+// [ErrPool] if a pool has not enough pages; then nothing has been appended. If another call changes one of the caches
+// meanwhile, out is not defined, nothing has been appended, and the error is of kind [ErrInUse]. A panic of a
+// function that it calls leaves the caches as before or with all that is new.
 func AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
 	a := attenders.Get().(*Attender)
 	defer attenders.Put(a)
@@ -30,7 +30,10 @@ func AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
 
 // AppendAttend does what the function [AppendAttend] does.
 func (a *Attender) AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
-	return in("Attender.AppendAttend", a.exclusively(func() error { return a.appendAttend(out, q, k, v, caches, opts) }))
+	return in("Attender.AppendAttend", a.exclusively(func() error {
+		return a.appendAttend(out, q, k, v, caches,
+			opts)
+	}))
 }
 
 func (a *Attender) appendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
@@ -189,8 +192,8 @@ func (g *growth) finish() error {
 	return nil
 }
 
-// resume locks all caches again and finishes, unless another has changed them. If another has forked one, more pages may
-// be wanted.
+// resume locks all caches again and finishes, unless another has changed them. If another has forked one, more pages
+// may be wanted.
 func (g *growth) resume() error {
 	g.lock()
 	for i, c := range g.caches {

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// longPrompt is a windowed cache that has room for its window and twice PageKeys keys, and a prompt that is much longer.
+// longPrompt is a windowed cache that has room for its window and twice PageKeys keys, and a prompt that is much
+// longer.
 type longPrompt struct {
 	config kernel.CacheConfig
 	cache  *kernel.Cache
@@ -16,13 +17,15 @@ type longPrompt struct {
 }
 
 func newLongPrompt(t *testing.T, format kernel.Format) longPrompt {
-	p := longPrompt{config: kernel.CacheConfig{KVHeads: 2, Dim: 16, ValueDim: 9, Format: format, Window: 64, PageKeys: 128}}
+	p := longPrompt{config: kernel.CacheConfig{KVHeads: 2, Dim: 16, ValueDim: 9, Format: format, Window: 64,
+		PageKeys: 128}}
 	probe, err := kernel.NewPool(p.config)
 	require.NoError(t, err)
 	p.config.MaxBytes = int64((64 + 2*128 + 127) / 128 * probe.PageBytes())
 	p.cache, err = kernel.NewCache(p.config)
 	require.NoError(t, err)
-	p.problem = normalProblem(7, kernel.Shape{Batch: 1, Heads: 4, KVHeads: 2, Queries: 4096, Keys: 4096, Dim: 16, ValueDim: 9},
+	p.problem = normalProblem(7, kernel.Shape{Batch: 1, Heads: 4, KVHeads: 2, Queries: 4096, Keys: 4096, Dim: 16,
+		ValueDim: 9},
 		kernel.Options{Mask: kernel.Causal{}})
 	return p
 }
@@ -35,8 +38,8 @@ func (p *longPrompt) take(from, to int, opts kernel.Options) ([]float32, error) 
 	return out, err
 }
 
-// TestLongPromptInAWindow: a prompt far longer than window and pool gives what it gives to a cache that holds all of it,
-// and leaves the cache as small as its window.
+// TestLongPromptInAWindow: a prompt far longer than window and pool gives what it gives to a cache that holds all of
+// it, and leaves the cache as small as its window.
 func TestLongPromptInAWindow(t *testing.T) {
 	for _, format := range formats {
 		t.Run(format.String(), func(t *testing.T) {
@@ -69,8 +72,8 @@ func TestLongPromptInAWindow(t *testing.T) {
 	}
 }
 
-// TestLongPromptThatEnds: whatever a function does in the middle of a long prompt, the cache has all of it or none, and no
-// page is lost.
+// TestLongPromptThatEnds: whatever a function does in the middle of a long prompt, the cache has all of it or none,
+// and no page is lost.
 func TestLongPromptThatEnds(t *testing.T) {
 	for name, end := range map[string]func(c *kernel.Cache){
 		"panic":  func(*kernel.Cache) { panic("ScoreFunc") },
@@ -119,21 +122,30 @@ func TestAppendAttendErrors(t *testing.T) {
 		opts         kernel.Options
 		want         string
 	}{
-		"k of other heads": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 2, 3, 2), tensor(1, 1, 3, 2), []*kernel.Cache{one}, kernel.Options{},
+		"k of other heads": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 2, 3, 2), tensor(1, 1, 3, 2),
+			[]*kernel.Cache{one}, kernel.Options{},
 			"k: shape does not match: is [1 2 3 2] (batch, heads, sequence, dim), want [1 1 3 2]"},
-		"v of fewer keys": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 2, 2), []*kernel.Cache{one}, kernel.Options{},
+		"v of fewer keys": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 2, 2),
+			[]*kernel.Cache{one}, kernel.Options{},
 			"v: shape does not match: is [1 1 2 2] (batch, heads, sequence, dim), want [1 1 3 2]"},
-		"twice": {tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), []*kernel.Cache{one, one}, kernel.Options{},
+		"twice": {tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2),
+			[]*kernel.Cache{one, one}, kernel.Options{},
 			"caches: option is not valid: entry 0 is there twice"},
-		"freed": {tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), []*kernel.Cache{one, freed}, kernel.Options{},
+		"freed": {tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2), tensor(2, 1, 3, 2),
+			[]*kernel.Cache{one, freed}, kernel.Options{},
 			"caches: option is not valid: entry 1 was freed"},
-		"lengths of keys": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 4, 2), tensor(1, 1, 4, 2), []*kernel.Cache{one, two},
-			kernel.Options{Ragged: kernel.Ragged{CumQueries: []int{0, 1, 3}}}, "Options.Ragged.CumKeys: option is not valid: runs from 0 to 3, want 0 to 4"},
-		"out is v": {kernel.BHSD(shared[:6], 1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), kernel.BHSD(shared[2:8], 1, 1, 3, 2), []*kernel.Cache{one}, kernel.Options{},
+		"lengths of keys": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 4, 2), tensor(1, 1, 4, 2),
+			[]*kernel.Cache{one, two},
+			kernel.Options{Ragged: kernel.Ragged{CumQueries: []int{0, 1,
+				3}}}, "Options.Ragged.CumKeys: option is not valid: runs from 0 to 3, want 0 to 4"},
+		"out is v": {kernel.BHSD(shared[:6], 1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2),
+			kernel.BHSD(shared[2:8], 1, 1, 3, 2), []*kernel.Cache{one}, kernel.Options{},
 			"out: memory overlaps: shares memory with k or v"},
-		"q narrow": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 1), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), []*kernel.Cache{one}, kernel.Options{},
+		"q narrow": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 1), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2),
+			[]*kernel.Cache{one}, kernel.Options{},
 			"q: shape does not match: is [1 1 3 1] (batch, heads, sequence, dim), want [1 1 3 2]"},
-		"workers": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), []*kernel.Cache{one}, kernel.Options{Workers: -1},
+		"workers": {tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2), tensor(1, 1, 3, 2),
+			[]*kernel.Cache{one}, kernel.Options{Workers: -1},
 			"Options.Workers: option is not valid: is -1, want 0 or more"},
 	} {
 		err := kernel.AppendAttend(c.out, c.q, c.k, c.v, c.caches, c.opts)

@@ -33,8 +33,8 @@ func Attend(out, q Tensor, caches []*Cache, opts Options) error {
 var attenders = sync.Pool{New: func() any { return new(Attender) }}
 
 // Attender keeps the memory of [Attend] from call to call. With one worker, or fewer tasks than two, a call
-// allocates nothing unless it needs more than all before. The zero value is ready. It serves one caller at a time, and a
-// second one gets an error of kind [ErrInUse].
+// allocates nothing unless it needs more than all before. The zero value is ready. It serves one caller at a time,
+// and a second one gets an error of kind [ErrInUse].
 type Attender struct {
 	inUse guard
 
@@ -104,7 +104,8 @@ func (a *Attender) attendStored(out, q Tensor, keys stored, opts Options) error 
 		shape.Batch = 1
 	}
 	if !shape.grouped() {
-		return argument(ErrShape, "q", "has %d heads, want a multiple of the %d of the caches", shape.Heads, shape.KVHeads)
+		return argument(ErrShape, "q", "has %d heads, want a multiple of the %d of the caches", shape.Heads,
+			shape.KVHeads)
 	}
 	for i := range caches {
 		shape.Keys = max(shape.Keys, keys.keys(i))
@@ -175,7 +176,8 @@ func (a *Attender) forget() {
 func (p *Plan) layOutCaches(shape Shape, keys stored) error {
 	r, caches := &p.opts.Ragged, keys.caches
 	if r.CumKeys != nil || r.padded() {
-		return argument(ErrOption, "Options.Ragged", "has more than CumQueries: keys are in caches, and all queries are used")
+		return argument(ErrOption, "Options.Ragged",
+			"has more than CumQueries: keys are in caches, and all queries are used")
 	}
 	if p.opts.KeyOffset != 0 {
 		return argument(ErrOption, "Options.KeyOffset", "is %d, want 0 with caches", p.opts.KeyOffset)

@@ -53,8 +53,8 @@ type Options struct {
 	// Bias is added to the scores, after Softcap. It is of float32 and of shape [sequences or 1, Heads or 1, Queries or
 	// 1, keys or 1], where a 1 stands for all, as in NumPy, and may broadcast with stride 0; its rows and columns are
 	// positions within a sequence, as in masks. A bias of -Inf masks, and so does having no column for
-	// a key where there is more than one; the lowest finite numbers do not, and rows that see nothing else average. It is
-	// read when the plan is run. The zero Tensor is none.
+	// a key where there is more than one; the lowest finite numbers do not, and rows that see nothing else average.
+	// It is read when the plan is run. The zero Tensor is none.
 	Bias Tensor
 	// ALiBi adds slopes, after Bias.
 	ALiBi ALiBi
@@ -88,12 +88,12 @@ type Options struct {
 //
 // Padded: the tensors have one batch entry a sequence, of which only a part is used. KeyStart is
 // the first key (left padding), KeyCount the number of keys from there; nil means 0, and all that
-// follow. QueryStart and QueryCount say the same of the queries. Queries that are padding see nothing, which makes their
-// output 0, and nothing of theirs is read.
+// follow. QueryStart and QueryCount say the same of the queries. Queries that are padding see nothing, which makes
+// their output 0, and nothing of theirs is read.
 //
-// In self-attention of a padded batch both are to be given, and are the same. A mask that puts the last query at the last
-// key has to know which is the last: an error says so where KeyCount cuts off keys, fewer are left than there are
-// queries, and QueryCount is nil.
+// In self-attention of a padded batch both are to be given, and are the same. A mask that puts the last query at the
+// last key has to know which is the last: an error says so where KeyCount cuts off keys, fewer are left than there
+// are queries, and QueryCount is nil.
 //
 // Packed: the sequences lie end to end in the sequence dimension of tensors whose batch is 1.
 // Sequence s has the queries [CumQueries[s], CumQueries[s+1]) and the keys [CumKeys[s],
@@ -366,10 +366,12 @@ func (p *Plan) layOut(shape Shape, keys stored) error {
 	packedLayout := r.CumQueries != nil || r.CumKeys != nil
 	if packedLayout {
 		if r.padded() {
-			return argument(ErrOption, "Options.Ragged", "has both cumulative lengths, of a packed batch, and starts or counts, of a padded one")
+			return argument(ErrOption, "Options.Ragged",
+				"has both cumulative lengths, of a packed batch, and starts or counts, of a padded one")
 		}
 		if shape.Batch != 1 {
-			return argument(ErrShape, "Options.Ragged.CumQueries", "is for tensors whose batch is 1, it is %d", shape.Batch)
+			return argument(ErrShape, "Options.Ragged.CumQueries", "is for tensors whose batch is 1, it is %d",
+				shape.Batch)
 		}
 		if r.CumQueries == nil {
 			return argument(ErrOption, "Options.Ragged.CumQueries", "is nil, but CumKeys is not")
@@ -450,7 +452,8 @@ func (p *Plan) layOutPadded(shape Shape) error {
 		{"KeyStart", r.KeyStart}, {"KeyCount", r.KeyCount}, {"QueryStart", r.QueryStart}, {"QueryCount", r.QueryCount},
 	} {
 		if list.entries != nil && len(list.entries) != shape.Batch {
-			return argument(ErrShape, "Options.Ragged."+list.name, "has %d entries, want %d", len(list.entries), shape.Batch)
+			return argument(ErrShape, "Options.Ragged."+list.name, "has %d entries, want %d", len(list.entries),
+				shape.Batch)
 		}
 	}
 	for i := range p.sequences {

@@ -89,8 +89,8 @@ func TestManyExponentials(t *testing.T) {
 }
 
 // TestAgainstOracle bounds the error against float64. With u = 2⁻²⁴ a score is off by some u·Σ|q·k|·scale, which
-// the exponential turns into a relative error; sums add a few u to it. A weight below 2⁻¹²⁶ of the largest, which may be
-// a sink's, is lost.
+// the exponential turns into a relative error; sums add a few u to it. A weight below 2⁻¹²⁶ of the largest, which may
+// be a sink's, is lost.
 func TestAgainstOracle(t *testing.T) {
 	worst := 0.0
 	for seed := range few(100) {
@@ -171,7 +171,8 @@ func promised(r *rand.Rand) []problem {
 		normalProblem(5, shape(3, 2, 1, 60, 140, 4, 6), kernel.Options{
 			Mask: kernel.Causal{}, Ragged: kernel.Ragged{KeyStart: []int{0, 13, 140}, KeyCount: []int{60, 127, 0}}}),
 		normalProblem(10, shape(3, 2, 1, 140, 140, 4, 6), kernel.Options{Mask: kernel.Causal{}, Ragged: kernel.Ragged{
-			KeyStart: []int{0, 13, 100}, KeyCount: []int{60, 127, 0}, QueryStart: []int{0, 13, 100}, QueryCount: []int{60, 127, 0}}}),
+			KeyStart: []int{0, 13, 100}, KeyCount: []int{60, 127, 0}, QueryStart: []int{0, 13,
+				100}, QueryCount: []int{60, 127, 0}}}),
 		normalProblem(6, shape(2, 2, 2, 9, 400, 4, 6), kernel.Options{
 			Mask: kernel.Causal{Offset: []int{-3, 200}}, Ragged: kernel.Ragged{KeyStart: []int{130, 1}}}),
 		normalProblem(7, shape(1, 2, 1, 260, 260, 8, 8), kernel.Options{

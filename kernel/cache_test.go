@@ -348,7 +348,8 @@ type batch struct {
 	q, out array
 }
 
-func drawBatch(r *rand.Rand, source *fuzz.Source, config kernel.CacheConfig, chosen []*churned, cum []int, equal bool) batch {
+func drawBatch(r *rand.Rand, source *fuzz.Source, config kernel.CacheConfig, chosen []*churned, cum []int,
+	equal bool) batch {
 	b := batch{config: config, chosen: chosen, cum: cum, group: 1 + r.IntN(4), equal: equal, causal: r.IntN(2) == 0}
 	total, heads := cum[len(cum)-1], b.group*config.KVHeads
 	b.opts.Workers = 1 + r.IntN(3)
@@ -380,9 +381,11 @@ func (b *batch) requireModel(t *testing.T) {
 				entry, position = 0, b.cum[n]+i
 			}
 			for h := range heads {
-				want := c.model.attend(b.q.row(entry, h, position), factor, h/b.group, c.model.sees(i, queries, b.causal))
+				want := c.model.attend(b.q.row(entry, h, position), factor, h/b.group,
+					c.model.sees(i, queries, b.causal))
 				got := result{b.out.row(entry, h, position), b.opts.LSE[(entry*heads+h)*b.q.shape[2]+position:][:1]}
-				requireSame(t, want, got, "config ", fmt.Sprintf("%+v", b.config), ", ", c.model.len(), " keys, query ", i,
+				requireSame(t, want, got, "config ", fmt.Sprintf("%+v", b.config), ", ", c.model.len(),
+					" keys, query ", i,
 					" of head ", h, " of sequence ", n, ", causal ", b.causal)
 			}
 		}
@@ -390,7 +393,8 @@ func (b *batch) requireModel(t *testing.T) {
 }
 
 // growSome appends to some of the caches in one call, and attends. It reports whether the pool was exhausted.
-func growSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.CacheConfig, all []*churned) (exhausted bool) {
+func growSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.CacheConfig,
+	all []*churned) (exhausted bool) {
 	var caches []*kernel.Cache
 	var chosen []*churned
 	cum, equal := []int{0}, r.IntN(2) == 0
@@ -416,9 +420,11 @@ func growSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.Cac
 			x[i] = source.Float32()
 		}
 	}
-	keys, values := dense(k, s[0], config.KVHeads, s[2], config.Dim), dense(v, s[0], config.KVHeads, s[2], config.ValueDim)
+	keys := dense(k, s[0], config.KVHeads, s[2], config.Dim)
+	values := dense(v, s[0], config.KVHeads, s[2], config.ValueDim)
 	before := chosen[0].cache.Pool().Bytes()
-	if err := kernel.AppendAttend(b.out.tensor(), b.q.tensor(), keys.tensor(), values.tensor(), caches, b.opts); err != nil {
+	if err := kernel.AppendAttend(b.out.tensor(), b.q.tensor(), keys.tensor(), values.tensor(), caches,
+		b.opts); err != nil {
 		require.ErrorIs(t, err, kernel.ErrPool)
 		require.Equal(t, before, chosen[0].cache.Pool().Bytes())
 		return true
@@ -437,7 +443,7 @@ func growSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.Cac
 
 func TestCachesAgainstModel(t *testing.T) {
 	exhausted := 0
-	for seed := range few(300) {
+	for seed := range few(200) {
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			exhausted += churn(t, rand.New(rand.NewPCG(uint64(seed), 20)), 60)
 		}) {

@@ -48,7 +48,8 @@ func packRows(level isa.Level, dst *float32, panelStride int, src *float32, srcS
 	}
 	finite = true
 	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		bad := asm.PackRows(level, offset(dst, c/panel*panelStride+r*panel), panelStride, offset(src, r*srcStride+c), srcStride, rows, cols)
+		bad := asm.PackRows(level, offset(dst, c/panel*panelStride+r*panel), panelStride, offset(src, r*srcStride+c),
+			srcStride, rows, cols)
 		finite = finite && bad == 0
 	})
 	return finite
@@ -60,7 +61,8 @@ func scaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 		return
 	}
 	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		asm.ScaleRows(level, offset(dst, r*dstStride+c), dstStride, offset(src, r*srcStride+c), srcStride, rows, cols, factor)
+		asm.ScaleRows(level, offset(dst, r*dstStride+c), dstStride, offset(src, r*srcStride+c), srcStride, rows, cols,
+			factor)
 	})
 }
 
@@ -94,24 +96,29 @@ func quantizeRows(level isa.Level, dst *int8, dstStride int, scales, src *float3
 		n := min(rows, most)
 		asm.QuantizeRows(level, dst, dstStride, scales, src, srcStride, n, cols)
 		rows -= n
-		dst, scales, src = (*int8)(unsafe.Add(unsafe.Pointer(dst), n*dstStride)), offset(scales, n), offset(src, n*srcStride)
+		dst = (*int8)(unsafe.Add(unsafe.Pointer(dst), n*dstStride))
+		scales, src = offset(scales, n), offset(src, n*srcStride)
 	}
 }
 
-func finishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
+func finishRows(
+	level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int,
+) {
 	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		asm.FinishRows(level, offset(out, r*outStride+c), outStride, offset(o, r*oStride+c), oStride, offset(sum, r*sumStride), sumStride, rows, cols)
+		asm.FinishRows(level, offset(out, r*outStride+c), outStride, offset(o, r*oStride+c), oStride,
+			offset(sum, r*sumStride), sumStride, rows, cols)
 	})
 }
 
 // mergeRows folds states b of any number of rows into a; weights is scratch for 32 numbers.
 func mergeRows(level isa.Level, a, b *state, rows, pitch int, weights []float32) {
 	for r := 0; r < rows; r += lanes {
-		mergeFewRows(level, at(a.max, r), at(a.sum, r), at(a.o, r*pitch), at(b.max, r), at(b.sum, r), at(b.o, r*pitch), min(lanes, rows-r), pitch, at(weights, 0))
+		mergeFewRows(level, at(a.max, r), at(a.sum, r), at(a.o, r*pitch), at(b.max, r), at(b.sum, r), at(b.o, r*pitch),
+			min(lanes, rows-r), pitch, at(weights, 0))
 	}
 }
 
-// mergeFewRows folds states of up to 16 rows. Where O is cut into pieces, each begins with the maxima and sums of before.
+// mergeFewRows folds states of up to 16 rows. Each piece of O begins with the maxima and sums that there were before.
 func mergeFewRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, rows, pitch int, weights *float32) {
 	if rows*pitch <= budget.Numbers {
 		asm.MergeRows(level, ma, la, oa, mb, lb, ob, pitch, rows, pitch, weights)
@@ -143,10 +150,13 @@ func logSumRows(level isa.Level, dst, maxima, sum *float32, rows int) {
 }
 
 // columnMax and columnExp take queries that are columns: as many as there are.
-func columnMax(level isa.Level, s *float32, stride, keys, cols int, maxima, alpha, shift, l *float32, lStride, lRows int) {
+func columnMax(
+	level isa.Level, s *float32, stride, keys, cols int, maxima, alpha, shift, l *float32, lStride, lRows int,
+) {
 	_, most := fit(keys+lRows, budget.Numbers)
 	for c := 0; c < cols; c += most {
-		asm.ColumnMax(level, offset(s, c), stride, keys, min(most, cols-c), offset(maxima, c), offset(alpha, c), offset(shift, c), offset(l, c), lStride, lRows)
+		asm.ColumnMax(level, offset(s, c), stride, keys, min(most, cols-c), offset(maxima, c), offset(alpha, c),
+			offset(shift, c), offset(l, c), lStride, lRows)
 	}
 }
 
@@ -156,10 +166,13 @@ func columnExp(level isa.Level, s, shift, l *float32, n int) {
 	}
 }
 
-func scaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+func scaleAdd(
+	level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int,
+) {
 	_, most := fit(rows*keys, budget.FMAs)
 	for c := 0; c < cols; c += most {
-		asm.ScaleAdd(level, offset(o, c), oStride, rows, min(most, cols-c), alpha, p, stride, offset(v, c), vStride, keys)
+		asm.ScaleAdd(level, offset(o, c), oStride, rows, min(most, cols-c), alpha, p, stride, offset(v, c), vStride,
+			keys)
 	}
 }
 
@@ -193,15 +206,21 @@ func pieceOf[T any]() int {
 }
 
 // few is O = α·O + A·B for at most directRows rows, where B is panels as they are stored.
-func few(level isa.Level, f Format, c *float32, cStride int, a *float32, aStride int, b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+func few(
+	level isa.Level, f Format, c *float32, cStride int, a *float32, aStride int,
+	b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32,
+) {
 	most := max(budget.FMAs/panel/max(rows, 1), 1) * panel // columns
 	for col := 0; col < cols; col += most {
-		fewColumns(level, f, offset(c, col), cStride, a, aStride, unsafe.Add(b, f.size()*(col/panel)*panelStride), pitch, panelStride,
-			depth, rows, min(most, cols-col), alpha)
+		from := unsafe.Add(b, f.size()*(col/panel)*panelStride)
+		fewColumns(level, f, offset(c, col), cStride, a, aStride, from, pitch, panelStride, depth, rows, min(most, cols-col), alpha)
 	}
 }
 
-func fewColumns(level isa.Level, f Format, c *float32, cStride int, a *float32, aStride int, b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32) {
+func fewColumns(
+	level isa.Level, f Format, c *float32, cStride int, a *float32, aStride int,
+	b unsafe.Pointer, pitch, panelStride, depth, rows, cols int, alpha *float32,
+) {
 	for most := max(budget.FMAs/max(rows*cols, 1), 1); ; {
 		d := min(depth, most)
 		switch f {

@@ -33,7 +33,8 @@ func TestCallsKeepTheirBudgets(t *testing.T) {
 		f    func(t *testing.T)
 	}{
 		{"wide heads", wideHeads}, {"changed scores", changedScores}, {"strided", stridedHeads}, {"states", wideStates},
-		{"caches", wideCaches}, {"products", wideProducts}, {"vectors", longVectors}, {"rows", wideRows}, {"slices", longSlices},
+		{"caches", wideCaches}, {"products", wideProducts}, {"vectors", longVectors}, {"rows", wideRows}, {"slices",
+			longSlices},
 	} {
 		where = walk.name
 		walk.f(t)
@@ -75,7 +76,8 @@ func wideHeads(t *testing.T) {
 
 func changedScores(t *testing.T) {
 	s := kernel.Shape{Batch: 1, Heads: 4, KVHeads: 1, Queries: 60, Keys: 300, Dim: 8, ValueDim: 8}
-	p := normalProblem(1, s, kernel.Options{Softcap: 2, ALiBi: kernel.ALiBi{Slopes: floats(4)}, Mask: kernel.Window{Left: 50}})
+	p := normalProblem(1, s, kernel.Options{Softcap: 2, ALiBi: kernel.ALiBi{Slopes: floats(4)},
+		Mask: kernel.Window{Left: 50}})
 	p.bias = dense(floats(300), 1, 1, 1, 300)
 	p.run(t, 1)
 }
@@ -91,9 +93,11 @@ func stridedHeads(t *testing.T) {
 }
 
 func wideStates(t *testing.T) {
-	p := normalProblem(1, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 17, Keys: 3, Dim: 2, ValueDim: widest}, kernel.Options{})
+	p := normalProblem(1, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 17, Keys: 3, Dim: 2, ValueDim: widest},
+		kernel.Options{})
 	one := must(kernel.AttentionState(p.q.tensor(), p.k.tensor(), p.v.tensor(), kernel.Options{Workers: 1}))
-	two := must(kernel.AttentionState(p.q.tensor(), p.k.tensor(), p.v.tensor(), kernel.Options{Workers: 1, KeyOffset: 2048}))
+	two := must(kernel.AttentionState(p.q.tensor(), p.k.tensor(), p.v.tensor(),
+		kernel.Options{Workers: 1, KeyOffset: 2048}))
 	require.NoError(t, one.Merge(two))
 	require.NoError(t, one.Finish(kernel.BHSD(floats(17*widest), 1, 1, 17, widest), floats(17), floats(1)))
 }
@@ -116,7 +120,8 @@ func wideCaches(t *testing.T) {
 				require.NoError(t, c.Append(x(rows, config.Dim), x(rows, config.ValueDim)))
 			}
 			for _, queries := range []int{1, 9} {
-				require.NoError(t, kernel.Attend(x(queries, config.ValueDim), x(queries, config.Dim), []*kernel.Cache{c}, kernel.Options{Workers: 1}))
+				require.NoError(t, kernel.Attend(x(queries, config.ValueDim), x(queries, config.Dim),
+					[]*kernel.Cache{c}, kernel.Options{Workers: 1}))
 			}
 		}
 	}
@@ -130,12 +135,15 @@ func wideProducts(t *testing.T) {
 		require.NoError(t, kernel.Quantize(q, scale, w))
 		halves := make([]kernel.BF16, depth*cols)
 		for _, w := range []*kernel.Weights{
-			must(kernel.Pack(w)), must(kernel.Pack(kernel.RowMajor(floats(depth*cols), cols, depth).T())),
+			must(kernel.Pack(w)),
+			must(kernel.Pack(kernel.RowMajor(floats(depth*cols), cols, depth).T())),
 			must(kernel.PackScaled(kernel.RowMajor(q, depth, cols), scale)),
-			must(kernel.Pack(kernel.RowMajor(halves, depth, cols))), must(kernel.Pack(kernel.RowMajor(kernel.View[kernel.F16](halves), depth, cols))),
+			must(kernel.Pack(kernel.RowMajor(halves, depth, cols))),
+			must(kernel.Pack(kernel.RowMajor(kernel.View[kernel.F16](halves), depth, cols))),
 		} {
 			y := kernel.RowMajor(floats(rows*cols), rows, cols)
-			for _, x := range []kernel.Matrix{kernel.RowMajor(floats(rows*depth), rows, depth), kernel.RowMajor(floats(rows*depth), depth, rows).T()} {
+			for _, x := range []kernel.Matrix{kernel.RowMajor(floats(rows*depth), rows, depth),
+				kernel.RowMajor(floats(rows*depth), depth, rows).T()} {
 				require.NoError(t, kernel.MatMul(y, x, w, kernel.MatMulOptions{Workers: 1}))
 			}
 		}
@@ -143,7 +151,8 @@ func wideProducts(t *testing.T) {
 	for _, interleaved := range []bool{false, true} {
 		for _, heads := range []int{1, 300} {
 			rotary := must(kernel.NewRotary(kernel.RotaryOptions{Dim: widest, Positions: 1, Interleaved: interleaved}))
-			require.NoError(t, rotary.Apply(kernel.BHSD(floats(heads*2*widest), 1, heads, 2, widest), kernel.Positions{}))
+			require.NoError(t, rotary.Apply(kernel.BHSD(floats(heads*2*widest), 1, heads, 2, widest),
+				kernel.Positions{}))
 		}
 	}
 }

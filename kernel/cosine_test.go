@@ -63,7 +63,8 @@ func requireCosine(t *testing.T, x, y []float32, got float32, what ...any) {
 	t.Helper()
 	want, terms := exactCosine(x, y)
 	bound := (terms+math.Abs(want))*float64(len(x)/64+8)*0x1p-24 + float64(len(x)+1)*0x1p-148
-	require.LessOrEqual(t, math.Abs(float64(got)-want), bound, append([]any{"cosine of ", len(x), ": got ", got, ", want ", want, " "}, what...)...)
+	require.LessOrEqual(t, math.Abs(float64(got)-want), bound,
+		append([]any{"cosine of ", len(x), ": got ", got, ", want ", want, " "}, what...)...)
 }
 
 // The error has no part that depends on how long the vectors are.
@@ -220,8 +221,10 @@ func TestCosineObeysTheSignOfScales(t *testing.T) {
 		checkScales(t, []float32{1, 0}, []int8{10, 0}, scale, want, order)
 		checkScales(t, []int8{1, 0}, []int8{10, 0}, scale, want, order)
 		checkScales(t, []BF16{ToBF16(1), 0}, []F16{ToF16(10), 0}, scale, want, order)
-		checkScales(t, make([]int8, intChunk+1), make([]int8, intChunk+1), scale, []float32{0, 0, nan, 0, nan, nan, 0, 0, 0}, []uint32{0, 1, 3, 6, 7, 8, 2, 4, 5})
-		checkScales(t, []float32{0, 1}, []float32{-10, 0}, scale, []float32{0, 0, nan, 0, nan, nan, 0, 0, 0}, []uint32{0, 1, 3, 6, 7, 8, 2, 4, 5})
+		checkScales(t, make([]int8, intChunk+1), make([]int8, intChunk+1), scale,
+			[]float32{0, 0, nan, 0, nan, nan, 0, 0, 0}, []uint32{0, 1, 3, 6, 7, 8, 2, 4, 5})
+		checkScales(t, []float32{0, 1}, []float32{-10, 0}, scale, []float32{0, 0, nan, 0, nan, nan, 0, 0, 0},
+			[]uint32{0, 1, 3, 6, 7, 8, 2, 4, 5})
 	})
 }
 

@@ -151,23 +151,27 @@ func rowTargets(l isa.Level) {
 	}
 	{
 		rows := RowsOf(numbers[BF16](1, dim*count), dim)
-		halves("BF16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
-			DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
-		})
+		halves("BF16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) },
+			func() {
+				DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
+			})
 	}
 	{
 		rows := RowsOf(numbers[F16](1, dim*count), dim)
-		halves("F16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
-			DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
-		})
+		halves("F16", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) },
+			func() {
+				DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
+			})
 	}
 	{
 		rows := RowsOf(numbers[int8](1, dim*count), dim)
-		halves("int8 x float32", func() { stream(l, rows.Data) }, func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
-			DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
-		})
-		halves("int8 x int8", func() { stream(l, rows.Data) }, func() { DotRows(dst, qi, rows, ScanOptions{Workers: 1}) }, func() {
-			DotRows(dst, qi, rows.Pick(index), ScanOptions{Workers: 1})
-		})
+		halves("int8 x float32", func() { stream(l, rows.Data) },
+			func() { DotRows(dst, q, rows, ScanOptions{Workers: 1}) }, func() {
+				DotRows(dst, q, rows.Pick(index), ScanOptions{Workers: 1})
+			})
+		halves("int8 x int8", func() { stream(l, rows.Data) },
+			func() { DotRows(dst, qi, rows, ScanOptions{Workers: 1}) }, func() {
+				DotRows(dst, qi, rows.Pick(index), ScanOptions{Workers: 1})
+			})
 	}
 }

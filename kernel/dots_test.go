@@ -87,7 +87,9 @@ func TestPairsHaveTheSameBitsEverywhere(t *testing.T) {
 				d[i] = x[i] - y[i]
 			}
 			xx := chainSums(x, x)
-			want[k] = bitsOf(chainSums(x, y), chainSums(d, d), cosineOf(float64(chainSums(x, y)), float64(xx), float64(chainSums(y, y))), float32(math.Sqrt(float64(xx))))
+			want[k] = bitsOf(chainSums(x, y), chainSums(d, d),
+				cosineOf(float64(chainSums(x, y)), float64(xx),
+					float64(chainSums(y, y))), float32(math.Sqrt(float64(xx))))
 		}
 		for _, l := range isa.Supported() {
 			restore := isa.Use(l)

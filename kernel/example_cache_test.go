@@ -63,7 +63,8 @@ func ExampleAppendAttend() {
 	}
 	prompt := kernel.BHSD(x, 1, 1, tokens, dim)
 
-	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: dim, Window: 128, PageKeys: 128, MaxBytes: 64 << 10})
+	config := kernel.CacheConfig{KVHeads: 1, Dim: dim, Window: 128, PageKeys: 128, MaxBytes: 64 << 10}
+	cache, err := kernel.NewCache(config)
 	if err != nil {
 		panic(err)
 	}
@@ -73,7 +74,8 @@ func ExampleAppendAttend() {
 	if err != nil {
 		panic(err)
 	}
-	err = kernel.Attention(kernel.BHSD(want, 1, 1, tokens, dim), prompt, prompt, prompt, kernel.Options{Mask: kernel.Window{Left: 127}})
+	err = kernel.Attention(kernel.BHSD(want, 1, 1, tokens, dim), prompt, prompt, prompt,
+		kernel.Options{Mask: kernel.Window{Left: 127}})
 	if err != nil {
 		panic(err)
 	}
@@ -81,7 +83,8 @@ func ExampleAppendAttend() {
 	// Output: 5000 tokens in 60 KiB, equal bits: true
 }
 
-// A server that appends the keys of a step's tokens and attends to them in one call, token by token, without allocating.
+// A server that appends the keys of a step's tokens and attends to them in one call, token by token, without
+// allocating.
 func ExampleAttender_AppendAttend() {
 	cache, err := kernel.NewCache(kernel.CacheConfig{KVHeads: 1, Dim: 1})
 	if err != nil {
@@ -90,7 +93,8 @@ func ExampleAttender_AppendAttend() {
 	var attender kernel.Attender
 	for _, value := range []float32{2, 4, 9} {
 		zero, out := kernel.BHSD([]float32{0}, 1, 1, 1, 1), []float32{0}
-		err := attender.AppendAttend(kernel.BHSD(out, 1, 1, 1, 1), zero, zero, kernel.BHSD([]float32{value}, 1, 1, 1, 1),
+		err := attender.AppendAttend(kernel.BHSD(out, 1, 1, 1, 1), zero, zero,
+			kernel.BHSD([]float32{value}, 1, 1, 1, 1),
 			[]*kernel.Cache{cache}, kernel.Options{Workers: 1})
 		fmt.Println(out, err)
 	}

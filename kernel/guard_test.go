@@ -62,7 +62,8 @@ func TestOneCallerAtATime(t *testing.T) {
 		requireWant(t, plain)
 	})
 	t.Run("State", func(t *testing.T) {
-		plan, other, state := must(kernel.NewAttention(shape, opts)), must(kernel.AttentionState(q, k, v, kernel.Options{})), new(kernel.State)
+		plan, state := must(kernel.NewAttention(shape, opts)), new(kernel.State)
+		other := must(kernel.AttentionState(q, k, v, kernel.Options{}))
 		second := must(kernel.NewAttention(shape, kernel.Options{}))
 		intrude = func() {
 			inUse(t, "Plan.RunState", "s", func() error { return second.RunState(state, q, k, v) })
@@ -95,7 +96,8 @@ func TestOneCallerAtATime(t *testing.T) {
 			Heads: 2, Query: w, Key: w, Value: w, Out: w,
 			Mask: kernel.MaskFunc{See: func(_, _, _ int) bool {
 				if first {
-					inUse(t, "MultiHead.Forward", "MultiHead", func() error { return l.Forward(y, kernel.MultiHeadInput{X: x}) })
+					inUse(t, "MultiHead.Forward", "MultiHead",
+						func() error { return l.Forward(y, kernel.MultiHeadInput{X: x}) })
 				}
 				return true
 			}},
@@ -119,7 +121,8 @@ func TestNil(t *testing.T) {
 		rotary *kernel.Rotary
 		x      = kernel.BHSD(floats(4), 1, 1, 2, 2)
 		good   = must(kernel.AttentionState(x, x, x, kernel.Options{}))
-		ready  = must(kernel.NewAttention(kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 2, Keys: 2, Dim: 2, ValueDim: 2}, kernel.Options{}))
+		ready  = must(kernel.NewAttention(kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: 2, Keys: 2, Dim: 2,
+			ValueDim: 2}, kernel.Options{}))
 	)
 	for name, call := range map[string]func() error{
 		"Plan.Run: Plan":               func() error { return plan.Run(x, x, x, x) },
@@ -134,14 +137,19 @@ func TestNil(t *testing.T) {
 		"Cache.Append: Cache":          func() error { return cache.Append(x, x) },
 		"Cache.Truncate: Cache":        func() error { return cache.Truncate(0) },
 		"Attender.Attend: Attender":    func() error { return attend.Attend(x, x, nil, kernel.Options{}) },
-		"Attend: caches":               func() error { return kernel.Attend(x, x, []*kernel.Cache{nil}, kernel.Options{}) },
+		"Attend: caches": func() error {
+			return kernel.Attend(x, x, []*kernel.Cache{nil},
+				kernel.Options{})
+		},
 		"MultiHead.Forward: MultiHead": func() error { return layer.Forward(x, kernel.MultiHeadInput{}) },
 		"Rotary.Apply: Rotary":         func() error { return rotary.Apply(x, kernel.Positions{}) },
 		"MatMul: w": func() error {
-			return kernel.MatMul(kernel.RowMajor(floats(1), 1, 1), kernel.RowMajor(floats(1), 1, 1), w, kernel.MatMulOptions{})
+			return kernel.MatMul(kernel.RowMajor(floats(1), 1, 1), kernel.RowMajor(floats(1), 1, 1), w,
+				kernel.MatMulOptions{})
 		},
 		"Attention: Options.Mask": func() error {
-			return kernel.Attention(kernel.BHSD(floats(4), 1, 1, 2, 2), x, x, x, kernel.Options{Mask: (*kernel.Causal)(nil)})
+			return kernel.Attention(kernel.BHSD(floats(4), 1, 1, 2, 2), x, x, x,
+				kernel.Options{Mask: (*kernel.Causal)(nil)})
 		},
 		"NewAttention: Options.Mask": func() error {
 			mask := kernel.And{kernel.Or{kernel.Causal{}, (*kernel.Window)(nil)}}

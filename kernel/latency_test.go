@@ -224,7 +224,8 @@ func TestCallsAreShort(t *testing.T) {
 		}
 	}
 	wide := func(queries, keys, dim int) func() {
-		run, _ := planOf(t, normalProblem(2, kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: queries, Keys: keys, Dim: dim, ValueDim: dim}, kernel.Options{}), 1)
+		shape := kernel.Shape{Batch: 1, Heads: 1, KVHeads: 1, Queries: queries, Keys: keys, Dim: dim, ValueDim: dim}
+		run, _ := planOf(t, normalProblem(2, shape, kernel.Options{}), 1)
 		return run
 	}
 	// wideCache appends and attends to a few keys as wide as there are.
@@ -258,15 +259,20 @@ func TestCallsAreShort(t *testing.T) {
 		{"Narrow", func() { kernel.Narrow(halves, y) }},
 		{"DotRows", func() { kernel.DotRows(scores[:long/1024], x[:1024], kernel.RowsOf(y, 1024), alone) }},
 		{"DotRows, long", func() { kernel.DotRows(scores[:4], x[:long/4], kernel.RowsOf(y, long/4), alone) }},
-		{"SquaredL2Rows of int8", func() { kernel.SquaredL2Rows(scores[:long/64], bytes[:64], kernel.RowsOf(bytes, 64), alone) }},
+		{"SquaredL2Rows of int8", func() {
+			kernel.SquaredL2Rows(scores[:long/64], bytes[:64], kernel.RowsOf(bytes, 64),
+				alone)
+		}},
 		{"TopK of bfloat16", func() {
 			kernel.TopK(make([]kernel.Match, 10), kernel.MetricCosine, x[:256], kernel.RowsOf(halves, 256), alone)
 		}},
 		{"PairwiseDot", func() {
-			kernel.PairwiseDot(scores[:1024*1024], kernel.RowsOf(x[:1024*128], 128), kernel.RowsOf(y[:1024*128], 128), alone)
+			kernel.PairwiseDot(scores[:1024*1024], kernel.RowsOf(x[:1024*128], 128), kernel.RowsOf(y[:1024*128], 128),
+				alone)
 		}},
 		{"PairwiseDot, many queries", func() {
-			kernel.PairwiseDot(scores[:(1<<16)*64], kernel.RowsOf(x[:(1<<16)*16], 16), kernel.RowsOf(y[:64*16], 16), alone)
+			kernel.PairwiseDot(scores[:(1<<16)*64], kernel.RowsOf(x[:(1<<16)*16], 16), kernel.RowsOf(y[:64*16], 16),
+				alone)
 		}},
 		{"PairwiseDot, long", func() {
 			kernel.PairwiseDot(scores[:128*128], kernel.RowsOf(x, 1<<15), kernel.RowsOf(y, 1<<15), alone)

@@ -26,7 +26,8 @@ func appendZeros(t *testing.T, c *kernel.Cache, keys int) {
 // attendOne is one query over caches.
 func attendOne(t *testing.T, opts kernel.Options, caches ...*kernel.Cache) {
 	n := len(caches)
-	require.NoError(t, kernel.Attend(kernel.BHSD(floats(n*8), n, 1, 1, 8), kernel.BHSD(floats(n*8), n, 1, 1, 8), caches, opts))
+	require.NoError(t, kernel.Attend(kernel.BHSD(floats(n*8), n, 1, 1, 8), kernel.BHSD(floats(n*8), n, 1, 1, 8),
+		caches, opts))
 }
 
 // TestFunctionsReadCaches: what Attend calls may read the caches that it reads, while others wait to change them.
@@ -37,7 +38,8 @@ func TestFunctionsReadCaches(t *testing.T) {
 			return kernel.Options{ScoreFunc: func(_, _, _, _ int, _ []float32) { read() }}
 		},
 		"MaskFunc": func(read func()) kernel.Options {
-			return kernel.Options{Mask: kernel.And{kernel.Causal{}, kernel.MaskFunc{See: func(_, _, _ int) bool { read(); return true }}}}
+			return kernel.Options{Mask: kernel.And{kernel.Causal{},
+				kernel.MaskFunc{See: func(_, _, _ int) bool { read(); return true }}}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

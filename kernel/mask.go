@@ -59,8 +59,9 @@ func (s *sequence) offset(name string, align Alignment, explicit []int) (int, er
 		}
 		return min(max(explicit[s.index], -farthest), farthest), nil
 	case align == BottomRight && s.unplaced:
-		return 0, misuse(ErrOption, name, "is to put the last query at the last key, but Ragged has %d keys for sequence %d and does not say "+
-			"which of its %d queries is the last: give QueryCount, or explicit offsets", s.keys, s.index, s.queries)
+		return 0, misuse(ErrOption, name,
+			"is to put the last query at the last key, but Ragged has %d keys for sequence %d and does not say "+
+				"which of its %d queries is the last: give QueryCount, or explicit offsets", s.keys, s.index, s.queries)
 	case align == BottomRight:
 		return s.keyOffset + s.keys - s.queries, nil
 	case align == TopLeft:

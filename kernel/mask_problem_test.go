@@ -190,7 +190,8 @@ func drawMask(r *rand.Rand, shape kernel.Shape, o kernel.Options, depth int) ker
 		a, b, c := r.IntN(5), 1+r.IntN(300), 1+r.IntN(3)
 		return kernel.MaskFunc{See: func(h, i, j int) bool { return (i*a+j)/b%c != h%2 }}
 	case 6:
-		m := kernel.BoolMask{Shape: [4]int{oneOr(len(all)), oneOr(heads), oneOr(longest.queries), columns(r, longest.keys)}}
+		m := kernel.BoolMask{Shape: [4]int{oneOr(len(all)), oneOr(heads), oneOr(longest.queries),
+			columns(r, longest.keys)}}
 		density := r.IntN(5)
 		for range m.Shape[0] * m.Shape[1] * m.Shape[2] * m.Shape[3] {
 			m.Data = append(m.Data, r.IntN(4) < density)

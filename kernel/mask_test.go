@@ -259,7 +259,8 @@ func TestScoresAtTheLimit(t *testing.T) {
 	} {
 		out := []float32{0}
 		x := kernel.BHSD(floats(4), 1, 1, 4, 1)
-		err := kernel.Attention(kernel.BHSD(out, 1, 1, 1, 1), kernel.BHSD(floats(1), 1, 1, 1, 1), x, kernel.BHSD(v, 1, 1, 4, 1),
+		err := kernel.Attention(kernel.BHSD(out, 1, 1, 1, 1), kernel.BHSD(floats(1), 1, 1, 1, 1), x,
+			kernel.BHSD(v, 1, 1, 4, 1),
 			kernel.Options{ScoreFunc: func(_, _, _, _ int, scores []float32) { copy(scores, c.scores) }})
 		require.NoError(t, err)
 		requireSameBits(t, []float32{c.want}, out, c.scores)

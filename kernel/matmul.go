@@ -271,7 +271,8 @@ func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float
 		return at(w.x, 0), stride
 	}
 	for r := 0; r < rows; r += lanes {
-		scaleRows(m.level, at(w.x, r*stride), stride, offset(m.x.row(row+r), from), m.x.Stride, min(lanes, rows-r), to-from, 1)
+		scaleRows(m.level, at(w.x, r*stride), stride, offset(m.x.row(row+r), from), m.x.Stride, min(lanes, rows-r),
+			to-from, 1)
 	}
 	return at(w.x, 0), stride
 }
@@ -313,7 +314,8 @@ func (y *strip) last() bool { return y.k+y.depth == y.p.w.rows }
 func (m *multiplier) multiplyFew(w *multiplyScratch, y *strip, x *float32, stride int) {
 	weights := y.p.w
 	b, _ := weights.stored((y.panel*weights.rows+y.k)*panel, y.depth*panel)
-	few(m.level, weights.format, y.c, y.stride, offset(x, y.k-y.from), stride, b, panel, 0, y.depth, y.rows, roundUp(y.cols(), lanes), y.alpha())
+	few(m.level, weights.format, y.c, y.stride, offset(x, y.k-y.from), stride, b, panel, 0, y.depth, y.rows,
+		roundUp(y.cols(), lanes), y.alpha())
 	if y.last() {
 		m.finish(y, 0, y.rows)
 	}

@@ -179,8 +179,8 @@ func TestQuantize(t *testing.T) {
 	require.ErrorIs(t, Quantize(q, scale[1:], RowMajor(w, 3, 5)), ErrShape)
 }
 
-// TestQuantizersAgree: columns of weights and rows of keys follow one rule, whatever their magnitude. A number is at most
-// half a step off, and tiny ones are 0 with the scale 1.
+// TestQuantizersAgree: columns of weights and rows of keys follow one rule, whatever their magnitude. A number is at
+// most half a step off, and tiny ones are 0 with the scale 1.
 func TestQuantizersAgree(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	const n, pitch = 37, 48

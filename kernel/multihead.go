@@ -225,14 +225,16 @@ func (l *MultiHead) checkWeights() error {
 			return argument(ErrOption, w.name+"Bias", "is given without %s", w.name)
 		case w.w == nil:
 		case w.cols > 0 && int64(w.w.cols) != w.cols:
-			return argument(ErrShape, w.name, "is %d×%d, want %d columns for %d query and %d key/value heads of %d and %d%s",
+			return argument(ErrShape, w.name,
+				"is %d×%d, want %d columns for %d query and %d key/value heads of %d and %d%s",
 				w.w.rows, w.w.cols, w.cols, o.Heads, o.KVHeads, dim, valueDim, turned(int64(w.w.rows) == w.cols))
 		case w.bias != nil && len(w.bias) != w.w.cols:
 			return argument(ErrShape, w.name+"Bias", "has %d elements, %s has %d columns", len(w.bias), w.name, w.w.cols)
 		}
 	}
 	if o.QKV == nil && o.Key.rows != o.Value.rows {
-		return argument(ErrShape, "Value", "is %d×%d, Key has %d rows%s", o.Value.rows, o.Value.cols, o.Key.rows, turned(o.Value.cols == o.Key.rows))
+		return argument(ErrShape, "Value", "is %d×%d, Key has %d rows%s", o.Value.rows, o.Value.cols, o.Key.rows,
+			turned(o.Value.cols == o.Key.rows))
 	}
 	if want := heads * (valueDim + 2*int64(o.Overlap)); int64(o.Out.rows) != want {
 		// The width of a head may come from weights that lie the other way round.
@@ -240,7 +242,8 @@ func (l *MultiHead) checkWeights() error {
 		if o.QKV != nil && int64(o.QKV.rows)*heads == int64(o.Out.rows)*(heads+2*kvHeads) {
 			why = "; is QKV stored [out,in]? use .T()"
 		}
-		return argument(ErrShape, "Out", "is %d×%d, want %d rows: %d heads of %d+2·%d%s", o.Out.rows, o.Out.cols, want, o.Heads, l.valueDim, o.Overlap, why)
+		return argument(ErrShape, "Out", "is %d×%d, want %d rows: %d heads of %d+2·%d%s", o.Out.rows, o.Out.cols, want,
+			o.Heads, l.valueDim, o.Overlap, why)
 	}
 	return nil
 }
@@ -452,7 +455,8 @@ func (l *MultiHead) prepare(shape Shape, r *Ragged, self bool) error {
 	l.prepared = false
 	l.shape = shape
 	l.ragged.set(r)
-	err := l.attention.reset(shape, Options{Scale: o.Scale, Mask: o.Mask, Ragged: l.ragged, Workers: o.Workers}, stored{})
+	err := l.attention.reset(shape, Options{Scale: o.Scale, Mask: o.Mask, Ragged: l.ragged, Workers: o.Workers},
+		stored{})
 	l.prepared = err == nil
 	return err
 }

@@ -69,7 +69,8 @@ func randomLayer(t testing.TB, r *rand.Rand, cross bool) *testLayer {
 		Bq: o.QueryBias, Bk: o.KeyBias, Bv: o.ValueBias, Bo: o.OutBias, Overlap: overlap,
 	}
 	if r.Intn(2) == 0 {
-		ro := RotaryOptions{Dim: 2 * r.Intn(d/2+1), Positions: []int{0, 7, 100}[r.Intn(3)], Interleaved: r.Intn(2) == 0, Base: 100}
+		ro := RotaryOptions{Dim: 2 * r.Intn(d/2+1), Positions: []int{0, 7, 100}[r.Intn(3)],
+			Interleaved: r.Intn(2) == 0, Base: 100}
 		rotary, err := NewRotary(ro)
 		require.NoError(t, err)
 		o.Rotary = rotary
@@ -327,13 +328,15 @@ func TestMultiHeadFarPositions(t *testing.T) {
 			for b := range batch {
 				part = append(part, x[(b*sequence+from)*l.width:][:n*l.width]...)
 			}
-			in := MultiHeadInput{X: BHSD(part, batch, 1, n, l.width), Caches: caches, Positions: Positions{Offset: start + from}}
+			in := MultiHeadInput{X: BHSD(part, batch, 1, n, l.width), Caches: caches,
+				Positions: Positions{Offset: start + from}}
 			if start+from == 0 {
 				in.Positions.Offsets = make([]int, batch) // an Offset of 0 would say nothing
 			}
 			require.NoError(t, layer.Forward(BHSD(got, batch, 1, n, l.out), in))
 			for b := range batch {
-				requireBits(t, y[(b*sequence+from)*l.out:][:n*l.out], got[b*n*l.out:][:n*l.out], "tokens %d to %d of sequence %d, from %d on", from, from+n, b, start)
+				requireBits(t, y[(b*sequence+from)*l.out:][:n*l.out], got[b*n*l.out:][:n*l.out],
+					"tokens %d to %d of sequence %d, from %d on", from, from+n, b, start)
 			}
 		}
 	}
@@ -369,7 +372,8 @@ func TestMultiHeadLongPromptInAWindow(t *testing.T) {
 	l.Mask = Window{Left: 63}
 	const tokens = 1500
 	x, want := gaussian(r, tokens*l.width), make([]float32, tokens*l.out)
-	require.NoError(t, l.new(t).Forward(BHSD(want, 1, 1, tokens, l.out), MultiHeadInput{X: BHSD(x, 1, 1, tokens, l.width)}))
+	require.NoError(t, l.new(t).Forward(BHSD(want, 1, 1, tokens, l.out),
+		MultiHeadInput{X: BHSD(x, 1, 1, tokens, l.width)}))
 
 	config := l.caches(t, 1, 0)[0].pool.config
 	config.Window, config.PageKeys = 64, 128
@@ -585,11 +589,14 @@ func TestMultiHeadBlamesTheLayout(t *testing.T) {
 			"QKV: shape does not match: is 768×2300, whose 2300 columns are not divided evenly by 36 heads"},
 		{MultiHeadOptions{Heads: 4, HeadDim: 8, QKV: weights(96, 32), Out: weights(32, 32)},
 			"QKV: shape does not match: is 96×32, want 96 columns for 4 query and 4 key/value heads of 8 and 8; stored [out,in]? use .T()"},
-		{MultiHeadOptions{Heads: 5, Query: weights(60, 32), Key: weights(32, 60), Value: weights(32, 60), Out: weights(60, 32)},
+		{MultiHeadOptions{Heads: 5, Query: weights(60, 32), Key: weights(32, 60), Value: weights(32, 60),
+			Out: weights(60, 32)},
 			"Query: shape does not match: is 60×32, whose 32 columns are not divided evenly by 5 heads; stored [out,in]? use .T()"},
-		{MultiHeadOptions{Heads: 4, Query: weights(32, 64), Key: weights(32, 64), Value: weights(64, 32), Out: weights(32, 32)},
+		{MultiHeadOptions{Heads: 4, Query: weights(32, 64), Key: weights(32, 64), Value: weights(64, 32),
+			Out: weights(32, 32)},
 			"Value: shape does not match: is 64×32, Key has 32 rows; stored [out,in]? use .T()"},
-		{MultiHeadOptions{Heads: 4, Query: weights(32, 64), Key: weights(32, 64), Value: weights(32, 64), Out: weights(32, 64)},
+		{MultiHeadOptions{Heads: 4, Query: weights(32, 64), Key: weights(32, 64), Value: weights(32, 64),
+			Out: weights(32, 64)},
 			"Out: shape does not match: is 32×64, want 64 rows: 4 heads of 16+2·0; stored [out,in]? use .T()"},
 	} {
 		_, err := NewMultiHead(c.o)
@@ -597,7 +604,8 @@ func TestMultiHeadBlamesTheLayout(t *testing.T) {
 	}
 
 	// With QKV, a width that is given leaves the rest to the other.
-	l, err := NewMultiHead(MultiHeadOptions{Heads: 4, KVHeads: 2, ValueDim: 5, QKV: weights(8, 6*3+2*5), Out: weights(20, 8)})
+	l, err := NewMultiHead(MultiHeadOptions{Heads: 4, KVHeads: 2, ValueDim: 5, QKV: weights(8, 6*3+2*5),
+		Out: weights(20, 8)})
 	require.NoError(t, err)
 	require.Equal(t, []int{3, 5}, []int{l.dim, l.valueDim})
 }

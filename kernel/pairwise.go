@@ -37,12 +37,15 @@ func PairwiseDot[Q, T Scalar](dst []float32, queries Rows[Q], rows Rows[T], o Sc
 		return
 	}
 	p := pairwise{
-		queries: newScan(measureDot, []float32(nil), &queries), rows: newScan(measureDot, []float32(nil), &rows), dst: dst,
-		pitch: roundUp(min(n, queriesHeld), panel),
+		queries: newScan(measureDot, []float32(nil), &queries),
+		rows:    newScan(measureDot, []float32(nil), &rows),
+		dst:     dst,
+		pitch:   roundUp(min(n, queriesHeld), panel),
 	}
 	if p.sharesPanels() {
 		if !fits(roundUp(n, panel), rows.Dim) {
-			panic(fmt.Sprintf("quern: PairwiseDot: queries has %d vectors of %d numbers, more than %d together", n, queries.Dim, maxNumbers))
+			panic(fmt.Sprintf("quern: PairwiseDot: queries has %d vectors of %d numbers, more than %d together",
+				n, queries.Dim, maxNumbers))
 		}
 		p.packAll()
 	}
@@ -74,8 +77,8 @@ const (
 	productsHeld = queriesHeld * blockRows
 	// pairDepth is the depth that is converted and packed at a time: 48 rows of it stay in the second-level cache.
 	//
-	// Zen 5, 8 queries and 40 rows of 16384 bfloat16, GFLOP/s with 1, 2, 4, 6 and 12 times maxDepth: 64, 56, 41, 33, 24. But 8
-	// queries and rows of 2048 float32, which are packed once with 2: 82, 87.
+	// Zen 5, 8 queries and 40 rows of 16384 bfloat16, GFLOP/s with 1, 2, 4, 6 and 12 times maxDepth: 64, 56, 41, 33,
+	// 24. But 8 queries and rows of 2048 float32, which are packed once with 2: 82, 87.
 	pairDepth = 2 * maxDepth
 )
 
@@ -178,9 +181,11 @@ func (p *pairwise) products(s *pairwiseScratch, query, n, from, to int) {
 	whole := rows / lanes * lanes
 	for q := 0; q < n; q += lanes {
 		some := min(lanes, n-q)
-		transpose(p.rows.level, at(p.dst, (query+q)*p.rows.count+from), p.rows.count, at(s.products, q), p.pitch, whole, some)
+		transpose(p.rows.level, at(p.dst, (query+q)*p.rows.count+from), p.rows.count, at(s.products, q), p.pitch,
+			whole, some)
 		if whole < rows {
-			transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*p.pitch+q), p.pitch, rows-whole, some)
+			transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*p.pitch+q), p.pitch, rows-whole,
+				some)
 		}
 	}
 	for q := range n {
@@ -235,7 +240,8 @@ func (p *pairwise) block(s *pairwiseScratch, t *pairTile) {
 	}
 	for r := 0; r < t.rows; r += together {
 		for q := 0; q < t.n; q += panel {
-			s.tile.product(offset(t.products, r*p.pitch+q), p.pitch, offset(t.a, r*t.stride), t.stride, offset(t.panels, q*p.rows.dim), t.depth,
+			s.tile.product(offset(t.products, r*p.pitch+q), p.pitch, offset(t.a, r*t.stride), t.stride,
+				offset(t.panels, q*p.rows.dim), t.depth,
 				min(together, t.rows-r), min(panel, roundUp(t.n-q, lanes)), t.alpha)
 		}
 	}

@@ -18,7 +18,8 @@ func checkPairwise[Q, T Scalar](t *testing.T) {
 		for range 60 {
 			dim, n, count := r.IntN(90), r.IntN(70), r.IntN(250)
 			if r.IntN(6) == 0 { // cut along the depth, for few queries and for others; more queries than are held
-				sizes := [][3]int{{pairDepth + 1, 3, 100}, {2*pairDepth + 70, 17, 20}, {pairDepth, 1, 49}, {5, queriesHeld + 20, 60}, {1, 2*queriesHeld + 1, 17}}
+				sizes := [][3]int{{pairDepth + 1, 3, 100}, {2*pairDepth + 70, 17, 20}, {pairDepth, 1, 49},
+					{5, queriesHeld + 20, 60}, {1, 2*queriesHeld + 1, 17}}
 				size := sizes[r.IntN(len(sizes))]
 				dim, n, count = size[0], size[1], size[2]
 			}
@@ -103,14 +104,23 @@ func TestPairwiseDotTakesLittleMemory(t *testing.T) {
 		most int
 		call func(o ScanOptions)
 	}{
-		"few":     {32 << 10, func(o ScanOptions) { PairwiseDot(products[:6], RowsOf(floats[:40], 20), RowsOf(bytes[:60], 20), o) }},
+		"few": {32 << 10, func(o ScanOptions) {
+			PairwiseDot(products[:6], RowsOf(floats[:40], 20),
+				RowsOf(bytes[:60], 20), o)
+		}},
 		"float32": {2 * mib, func(o ScanOptions) { PairwiseDot(products[:3], one, rows, o) }},
 		"int8":    {2 * mib, func(o ScanOptions) { PairwiseDot(products[:3], one, RowsOf(bytes, long), o) }},
 		"int8 queries": {2 * mib, func(o ScanOptions) {
 			PairwiseDot(products[:9], RowsOf(bytes, long), rows, o)
 		}},
-		"picked":       {2 * mib, func(o ScanOptions) { PairwiseDot(products[:4], one.Pick([]uint32{0, 0}), rows.Pick([]uint32{2, 0}), o) }},
-		"many of 8":    {2*8*4<<18 + 2*mib, func(o ScanOptions) { PairwiseDot(products, tiny, RowsOf(floats[:8], 8), o) }},
+		"picked": {2 * mib, func(o ScanOptions) {
+			PairwiseDot(products[:4], one.Pick([]uint32{0, 0}),
+				rows.Pick([]uint32{2, 0}), o)
+		}},
+		"many of 8": {2*8*4<<18 + 2*mib, func(o ScanOptions) {
+			PairwiseDot(products, tiny, RowsOf(floats[:8], 8),
+				o)
+		}},
 		"against many": {2 * mib, func(o ScanOptions) { PairwiseDot(products, RowsOf(floats[:8], 8), tiny, o) }},
 		"of 8, two tasks": {2 * (2 * mib), func(o ScanOptions) {
 			PairwiseDot(products[:100*64], RowsOf(floats[:64*8], 8), RowsOf(floats[:100*8], 8), o)

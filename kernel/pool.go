@@ -209,8 +209,9 @@ func (p *Pool) FreeBytes() int64 {
 }
 
 // Trim gives up pages that no cache has, and returns how many bytes that is. Pages are allocated many together, and the
-// garbage collector frees them when all of those are given up; debug.FreeOSMemory of package runtime/debug has the system get
-// them back at once. Where the system is Linux, it gets back the memory of the others at once too, which are kept.
+// garbage collector frees them when all of those are given up; debug.FreeOSMemory of package runtime/debug has the
+// system get them back at once. Where the system is Linux, it gets back the memory of the others at once too, which
+// are kept.
 func (p *Pool) Trim() int64 {
 	mustNotNil(p, "Pool", "Trim")
 	p.mu.Lock()

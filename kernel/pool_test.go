@@ -28,7 +28,8 @@ func TestTrim(t *testing.T) {
 	fill(100)
 	attend := func(c *kernel.Cache) []float32 {
 		out := floats(2 * 64)
-		require.NoError(t, kernel.Attend(kernel.BHSD(out, 1, 2, 1, 64), kernel.BHSD(normal(rand.New(rand.NewPCG(2, 0)), 128), 1, 2, 1, 64), []*kernel.Cache{c}, kernel.Options{}))
+		require.NoError(t, kernel.Attend(kernel.BHSD(out, 1, 2, 1, 64),
+			kernel.BHSD(normal(rand.New(rand.NewPCG(2, 0)), 128), 1, 2, 1, 64), []*kernel.Cache{c}, kernel.Options{}))
 		return out
 	}
 	want := attend(all[0])

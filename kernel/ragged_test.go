@@ -7,12 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPaddedSelfAttention: causal attention over a batch that is padded on the left and on the right gives each sequence
-// what it gives alone, and what is padding 0, its sink and no score.
+// TestPaddedSelfAttention: causal attention over a batch that is padded on the left and on the right gives each
+// sequence what it gives alone, and what is padding 0, its sink and no score.
 func TestPaddedSelfAttention(t *testing.T) {
 	const heads, size, dim = 2, 150, 8
 	starts, counts := []int{0, 0, 30, 149, 7, 0}, []int{150, 2, 120, 1, 100, 0}
-	shape := kernel.Shape{Batch: len(starts), Heads: heads, KVHeads: heads, Queries: size, Keys: size, Dim: dim, ValueDim: dim}
+	shape := kernel.Shape{
+		Batch: len(starts), Heads: heads, KVHeads: heads, Queries: size, Keys: size, Dim: dim, ValueDim: dim}
 	p := normalProblem(1, shape, kernel.Options{Mask: kernel.Causal{}, Sinks: []float32{1, -1}})
 	for b := range starts { // garbage in the padding
 		for s := range size {
@@ -27,14 +28,16 @@ func TestPaddedSelfAttention(t *testing.T) {
 	}
 	p.opts.Ragged = kernel.Ragged{KeyStart: starts, KeyCount: counts, QueryStart: starts, QueryCount: counts}
 	got := p.run(t, 2)
-	nothing := normalProblem(1, kernel.Shape{Batch: 1, Heads: heads, KVHeads: heads, Queries: 1, Dim: dim, ValueDim: dim},
+	nothing := normalProblem(1,
+		kernel.Shape{Batch: 1, Heads: heads, KVHeads: heads, Queries: 1, Dim: dim, ValueDim: dim},
 		kernel.Options{Sinks: p.opts.Sinks}).run(t, 1)
 	p.eachRow(func(row, b, h, i int) {
 		want := nothing.row(h)
 		if i -= starts[b]; 0 <= i && i < counts[b] {
 			part := problem{opts: p.opts}
 			part.opts.Ragged = kernel.Ragged{}
-			part.q, part.k, part.v = p.q.part(b, starts[b], starts[b]+counts[b]), p.k.part(b, starts[b], starts[b]+counts[b]), p.v.part(b, starts[b], starts[b]+counts[b])
+			part.q, part.k, part.v = p.q.part(b, starts[b], starts[b]+counts[b]), p.k.part(b, starts[b],
+				starts[b]+counts[b]), p.v.part(b, starts[b], starts[b]+counts[b])
 			want = part.run(t, 1).row(h*counts[b] + i)
 		}
 		requireSame(t, want, got.row(row), "sequence ", b, ", head ", h, ", query ", i)

@@ -132,9 +132,11 @@ func (r *Rotary) put(cos, sin []float32, i int, c, s float32) {
 func (r *Rotary) check(name string, position, entry int) error {
 	switch {
 	case r.given && (position < 0 || position >= r.positions):
-		return argument(ErrOption, name, "position %d of batch entry %d is not among the %d of Cos and Sin, which begin at 0", position, entry, r.positions)
+		return argument(ErrOption, name,
+			"position %d of batch entry %d is not among the %d of Cos and Sin, which begin at 0", position, entry, r.positions)
 	case position < -maxPosition || position > maxPosition:
-		return argument(ErrOption, name, "position %d of batch entry %d, want %d to %d", position, entry, -maxPosition, maxPosition)
+		return argument(ErrOption, name, "position %d of batch entry %d, want %d to %d", position, entry, -maxPosition,
+			maxPosition)
 	}
 	return nil
 }

@@ -111,7 +111,8 @@ func applied(t *testing.T, rotary *Rotary, row []float32, positions []int) []flo
 func TestRotaryWithAndWithoutTables(t *testing.T) {
 	r := rand.New(rand.NewSource(3))
 	for _, interleaved := range []bool{false, true} {
-		for _, o := range []RotaryOptions{{Dim: 2, Positions: 3_000_005}, {Dim: 6, Positions: 300}, {Dim: 128, Positions: 300, Base: 5e5}, {Dim: 1026, Positions: 30}} {
+		for _, o := range []RotaryOptions{{Dim: 2, Positions: 3_000_005}, {Dim: 6, Positions: 300},
+			{Dim: 128, Positions: 300, Base: 5e5}, {Dim: 1026, Positions: 30}} {
 			o.Interleaved = interleaved
 			tables, err := NewRotary(o)
 			require.NoError(t, err)
@@ -119,11 +120,13 @@ func TestRotaryWithAndWithoutTables(t *testing.T) {
 			o.Positions = 0
 			none, err := NewRotary(o)
 			require.NoError(t, err)
-			positions := []int{0, 1, 2, 13, last - 1, last, last + 1, -1, -2, -13, 1 - last, -last, -last - 1, maxPosition, -maxPosition}
+			positions := []int{0, 1, 2, 13, last - 1, last, last + 1, -1, -2, -13, 1 - last, -last, -last - 1,
+				maxPosition, -maxPosition}
 			row := gaussian(r, o.Dim)
 			for _, l := range isa.Supported() {
 				restore := isa.Use(l)
-				requireBits(t, applied(t, tables, row, positions), applied(t, none, row, positions), "%v: %+v, no tables", l, o)
+				requireBits(t, applied(t, tables, row, positions), applied(t, none, row, positions),
+					"%v: %+v, no tables", l, o)
 				restore()
 			}
 			// Turned by -p, (1, 0) is (cos, -sin) of p.
@@ -192,11 +195,16 @@ func TestRotaryErrors(t *testing.T) {
 		o    RotaryOptions
 		text string
 	}{
-		{RotaryOptions{Dim: 3, Positions: 1}, "RotaryOptions.Dim: option is not valid: is 3, want an even number from 0 to 268435456"},
-		{RotaryOptions{Dim: 2, Positions: -1}, "RotaryOptions.Positions: option is not valid: is -1, want 0 to 134217728 for 2 channels"},
-		{RotaryOptions{Dim: 128, Positions: 2097153}, "RotaryOptions.Positions: option is not valid: is 2097153, want 0 to 2097152 for 128 channels"},
-		{RotaryOptions{Dim: 2, Base: 0.5}, "RotaryOptions.Base: option is not valid: is 0.5, want a finite number from 1 on"},
-		{RotaryOptions{Dim: 2, Cos: []float32{}}, "RotaryOptions.Cos: option is not valid: and Sin must both be given or both be nil"},
+		{RotaryOptions{Dim: 3, Positions: 1},
+			"RotaryOptions.Dim: option is not valid: is 3, want an even number from 0 to 268435456"},
+		{RotaryOptions{Dim: 2, Positions: -1},
+			"RotaryOptions.Positions: option is not valid: is -1, want 0 to 134217728 for 2 channels"},
+		{RotaryOptions{Dim: 128, Positions: 2097153},
+			"RotaryOptions.Positions: option is not valid: is 2097153, want 0 to 2097152 for 128 channels"},
+		{RotaryOptions{Dim: 2, Base: 0.5},
+			"RotaryOptions.Base: option is not valid: is 0.5, want a finite number from 1 on"},
+		{RotaryOptions{Dim: 2, Cos: []float32{}},
+			"RotaryOptions.Cos: option is not valid: and Sin must both be given or both be nil"},
 		{RotaryOptions{Dim: 2, Positions: 2, Cos: make([]float32, 1), Sin: make([]float32, 2)},
 			"RotaryOptions.Cos: shape does not match: has 1 elements and Sin 2, want 2·1"},
 	} {
@@ -220,20 +228,30 @@ func TestRotaryErrors(t *testing.T) {
 		at     Positions
 		text   string
 	}{
-		{computed, BHSD(data, 2, 2, 3, 4), Positions{}, "x: shape does not match: has heads of 4 channels, 8 are to be turned"},
+		{computed, BHSD(data, 2, 2, 3, 4), Positions{},
+			"x: shape does not match: has heads of 4 channels, 8 are to be turned"},
 		{computed, Strided(data, [4]int{1, 2, 3, 8}, [3]int{0, 4, 8}), Positions{},
 			"x: memory overlaps: shape [1 2 3 8] with strides [0 4 8] writes an element twice: a stride of 4 is less than the 8 elements below it"},
 		{computed, x, Positions{Offsets: []int{1}}, "at.Offsets: shape does not match: has 1 entries, want 2"},
 		{computed, x, Positions{IDs: []int{0, 1}}, "at.IDs: shape does not match: has 2 entries, want 3 or 2·3"},
-		{computed, x, Positions{Offset: maxPosition - 1}, "at: option is not valid: position 1073741825 of batch entry 0" + bounds},
-		{computed, x, Positions{Offset: math.MaxInt}, fmt.Sprintf("at: option is not valid: position %d of batch entry 0%s", math.MaxInt, bounds)},
-		{computed, x, Positions{Offset: math.MinInt}, fmt.Sprintf("at: option is not valid: position %d of batch entry 0%s", math.MinInt, bounds)},
-		{computed, x, Positions{Offsets: []int{0, -maxPosition - 1}}, "at: option is not valid: position -1073741825 of batch entry 1" + bounds},
-		{computed, x, Positions{IDs: []int{0, 1, 2, 3, maxPosition + 1, 5}}, "at: option is not valid: position 1073741825 of batch entry 1" + bounds},
-		{given, x, Positions{Offset: 8}, "at: option is not valid: position 10 of batch entry 0 is not among the 10 of Cos and Sin, which begin at 0"},
-		{given, x, Positions{Offsets: []int{7, -1}}, "at: option is not valid: position -1 of batch entry 1 is not among the 10 of Cos and Sin, which begin at 0"},
-		{given, x, Positions{IDs: []int{0, 9, 10}}, "at: option is not valid: position 10 of batch entry 0 is not among the 10 of Cos and Sin, which begin at 0"},
-		{nothing, x, Positions{}, "at: option is not valid: position 0 of batch entry 0 is not among the 0 of Cos and Sin, which begin at 0"},
+		{computed, x, Positions{Offset: maxPosition - 1},
+			"at: option is not valid: position 1073741825 of batch entry 0" + bounds},
+		{computed, x, Positions{Offset: math.MaxInt},
+			fmt.Sprintf("at: option is not valid: position %d of batch entry 0%s", math.MaxInt, bounds)},
+		{computed, x, Positions{Offset: math.MinInt},
+			fmt.Sprintf("at: option is not valid: position %d of batch entry 0%s", math.MinInt, bounds)},
+		{computed, x, Positions{Offsets: []int{0, -maxPosition - 1}},
+			"at: option is not valid: position -1073741825 of batch entry 1" + bounds},
+		{computed, x, Positions{IDs: []int{0, 1, 2, 3, maxPosition + 1, 5}},
+			"at: option is not valid: position 1073741825 of batch entry 1" + bounds},
+		{given, x, Positions{Offset: 8},
+			"at: option is not valid: position 10 of batch entry 0 is not among the 10 of Cos and Sin, which begin at 0"},
+		{given, x, Positions{Offsets: []int{7, -1}},
+			"at: option is not valid: position -1 of batch entry 1 is not among the 10 of Cos and Sin, which begin at 0"},
+		{given, x, Positions{IDs: []int{0, 9, 10}},
+			"at: option is not valid: position 10 of batch entry 0 is not among the 10 of Cos and Sin, which begin at 0"},
+		{nothing, x, Positions{},
+			"at: option is not valid: position 0 of batch entry 0 is not among the 0 of Cos and Sin, which begin at 0"},
 	} {
 		require.EqualError(t, c.rotary.Apply(c.x, c.at), "quern: Rotary.Apply: "+c.text)
 		require.Equal(t, before, data, "an error writes nothing")

@@ -165,10 +165,12 @@ func (r *Rows[T]) mustFit(function, name string) {
 	case r.Stride < 0:
 		panic(fmt.Sprintf("quern: %s: %s.Stride is %d, want 0 or more", function, name, r.Stride))
 	case r.Stride == 0 && r.Dim > 0 && len(r.Data)%r.Dim != 0:
-		panic(fmt.Sprintf("quern: %s: len(%s.Data) is %d, no multiple of %s.Dim, which is %d", function, name, len(r.Data), name, r.Dim))
+		panic(fmt.Sprintf("quern: %s: len(%s.Data) is %d, no multiple of %s.Dim, which is %d", function, name,
+			len(r.Data), name, r.Dim))
 	}
 	if n := r.stored(); r.Scale != nil && len(r.Scale) != n {
-		panic(fmt.Sprintf("quern: %s: len(%s.Scale) is %d, %s.Data has %d vectors", function, name, len(r.Scale), name, n))
+		panic(fmt.Sprintf("quern: %s: len(%s.Scale) is %d, %s.Data has %d vectors", function, name, len(r.Scale), name,
+			n))
 	}
 	r.mustHave(function, name)
 }
@@ -178,7 +180,8 @@ func (r *Rows[T]) mustHave(function, name string) {
 	stored := r.stored()
 	for i, id := range r.index {
 		if uint64(id) >= uint64(stored) {
-			panic(fmt.Sprintf("quern: %s: index[%d] of %s.Pick is %d, %s.Data has %d vectors", function, i, name, id, name, stored))
+			panic(fmt.Sprintf("quern: %s: index[%d] of %s.Pick is %d, %s.Data has %d vectors", function, i, name, id,
+				name, stored))
 		}
 	}
 }

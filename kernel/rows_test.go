@@ -111,7 +111,8 @@ func TestPickedVectorsHaveTheirOwnScoresAndScales(t *testing.T) {
 	all := Rows[int8]{Data: randomInt8(1, dim*count), Dim: dim, Scale: normals(2, count)}
 	odd := all.Where(func(id uint32) bool { return id%3 == 1 })
 	q := normals(3, dim)
-	for _, score := range []func([]float32, []float32, Rows[int8], ScanOptions){DotRows[float32, int8], SquaredL2Rows[float32, int8], CosineRows[float32, int8]} {
+	for _, score := range []func([]float32, []float32, Rows[int8], ScanOptions){DotRows[float32, int8],
+		SquaredL2Rows[float32, int8], CosineRows[float32, int8]} {
 		every, some := make([]float32, count), make([]float32, odd.Len())
 		score(every, q, all, ScanOptions{})
 		score(some, q, odd, ScanOptions{})

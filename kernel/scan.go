@@ -91,8 +91,8 @@ const (
 	taskBytes = 1 << 19 // what a worker takes at a time, more or less
 	// Bytes of rows that lie between reading and prefetching, of rows in order and of others.
 	//
-	// Granite Rapids, 768 numbers out of 2 GiB, GB/s where plain reading gives 14.9: float32 14.4 without, 15.5 at 3 KiB, 14.5
-	// at 12; bfloat16 12.3, 15.4 and 14.0; int8 10.2, 14.7 and 14.5.
+	// Granite Rapids, 768 numbers out of 2 GiB, GB/s where plain reading gives 14.9: float32 14.4 without, 15.5 at 3
+	// KiB, 14.5 at 12; bfloat16 12.3, 15.4 and 14.0; int8 10.2, 14.7 and 14.5.
 	orderAhead = 3 << 10
 	indexAhead = 12 << 10
 )
@@ -268,35 +268,47 @@ func (s *scan) run(dst *float32, p *piece) {
 	case measureDot:
 		switch s.format {
 		case Float32:
-			asm.DotRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index,
+				p.last, p.ahead, p.chains, p.resume)
 		case BFloat16:
-			asm.DotRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index,
+				p.last, p.ahead, p.chains, p.resume)
 		case Float16:
-			asm.DotRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last,
+				p.ahead, p.chains, p.resume)
 		case Int8:
-			asm.DotRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.DotRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last,
+				p.ahead, p.chains, p.resume)
 		}
 	case measureL2:
 		switch s.format {
 		case Float32:
-			asm.L2RowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last,
+				p.ahead, p.chains, p.resume, p.scale)
 		case BFloat16:
-			asm.L2RowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last,
+				p.ahead, p.chains, p.resume, p.scale)
 		case Float16:
-			asm.L2RowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last,
+				p.ahead, p.chains, p.resume, p.scale)
 		case Int8:
-			asm.L2RowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume, p.scale)
+			asm.L2RowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last,
+				p.ahead, p.chains, p.resume, p.scale)
 		}
 	case measureCosine:
 		switch s.format {
 		case Float32:
-			asm.CosineRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsF32(s.level, dst, (*float32)(p.q), (*float32)(p.rows), p.dim, s.stride, p.count, p.index,
+				p.last, p.ahead, p.chains, p.resume)
 		case BFloat16:
-			asm.CosineRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsBF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index,
+				p.last, p.ahead, p.chains, p.resume)
 		case Float16:
-			asm.CosineRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsF16(s.level, dst, (*float32)(p.q), (*uint16)(p.rows), p.dim, s.stride, p.count, p.index,
+				p.last, p.ahead, p.chains, p.resume)
 		case Int8:
-			asm.CosineRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index, p.last, p.ahead, p.chains, p.resume)
+			asm.CosineRowsInt8(s.level, dst, (*float32)(p.q), (*int8)(p.rows), p.dim, s.stride, p.count, p.index,
+				p.last, p.ahead, p.chains, p.resume)
 		}
 	}
 }
@@ -346,7 +358,8 @@ func (s *scan) share(workers int, work func(worker, from, to int)) {
 // caller's goroutine alone and does not allocate.
 func HammingRows(dst []int32, q, codes []uint64) {
 	if !equalsProduct(len(codes), len(q), len(dst), 1) {
-		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q), len(dst)))
+		panic(fmt.Sprintf("quern: HammingRows: len(codes) is %d, len(q) is %d, len(dst) is %d", len(codes), len(q),
+			len(dst)))
 	}
 	if len(q) > budget.Numbers {
 		for i := range dst {

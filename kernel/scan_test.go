@@ -110,7 +110,8 @@ func checkRows[Q, T Scalar](t *testing.T) {
 						}
 					}
 					q := numbers[Q](99, dim)
-					for of, score := range []func([]float32, []Q, Rows[T], ScanOptions){DotRows[Q, T], SquaredL2Rows[Q, T], CosineRows[Q, T]} {
+					for of, score := range []func([]float32, []Q, Rows[T], ScanOptions){DotRows[Q, T],
+						SquaredL2Rows[Q, T], CosineRows[Q, T]} {
 						restore := isa.Use(isa.Supported()[0])
 						want := bitsOf(oneByOne(measure(of), q, rows)...)
 						restore()
@@ -123,7 +124,8 @@ func checkRows[Q, T Scalar](t *testing.T) {
 							dst[rows.Len()] = 42
 							score(dst[:rows.Len()], q, rows, ScanOptions{Workers: 1})
 							restore()
-							require.Equal(t, want, bitsOf(dst[:rows.Len()]...), "%v %s measure %d dim %d count %d", l, variant, of, dim, count)
+							require.Equal(t, want, bitsOf(dst[:rows.Len()]...), "%v %s measure %d dim %d count %d", l,
+								variant, of, dim, count)
 							require.Equal(t, float32(42), dst[rows.Len()])
 						}
 					}
@@ -255,7 +257,8 @@ func TestTopKIsTheBeginningOfTheOrder(t *testing.T) {
 	}
 	q := []float32{1, -2, 3}
 	for _, rows := range []Rows[float32]{RowsOf(data, dim), RowsOf(data, dim).Pick(index)} {
-		for metric, score := range []func([]float32, []float32, Rows[float32], ScanOptions){DotRows[float32, float32], SquaredL2Rows[float32, float32], CosineRows[float32, float32]} {
+		for metric, score := range []func([]float32, []float32, Rows[float32], ScanOptions){DotRows[float32, float32],
+			SquaredL2Rows[float32, float32], CosineRows[float32, float32]} {
 			scores := make([]float32, rows.Len())
 			score(scores, q, rows, ScanOptions{Workers: 1})
 			all := make([]Match, len(scores))

@@ -7,12 +7,13 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// ALiBi adds Slopes[h]·(j - i - offset) to the score of query i and key j in head h (Press et al., 2022): with a positive
-// slope, less the farther the key is behind. There is one slope for each query head, a finite number; nil is none. The
-// offset is what [Alignment] says.
+// ALiBi adds Slopes[h]·(j - i - offset) to the score of query i and key j in head h (Press et al., 2022): with a
+// positive slope, less the farther the key is behind. There is one slope for each query head, a finite number; nil is
+// none. The offset is what [Alignment] says.
 type ALiBi struct {
 	Slopes []float32
-	// Symmetric, for encoders, adds -Slopes[h]·|j - i - offset| instead: less the farther the key is in either direction.
+	// Symmetric, for encoders, adds -Slopes[h]·|j - i - offset| instead: less the farther the key is in either
+	// direction.
 	Symmetric bool
 	Align     Alignment
 	Offset    []int // as in Causal
@@ -315,7 +316,8 @@ func (w *worker) addSinks(t *tile, s *state) {
 		for x := range rows {
 			w.sinks[x] = t.p.sinks[t.head(r+x)]
 		}
-		mergeFewRows(w.level, at(s.max, row), at(s.sum, row), at(s.o, row*w.valuePitch), at(w.sinks, 0), at(w.ones, 0), at(w.nothing, 0),
+		mergeFewRows(w.level, at(s.max, row), at(s.sum, row), at(s.o, row*w.valuePitch), at(w.sinks, 0), at(w.ones, 0),
+			at(w.nothing, 0),
 			rows, w.valuePitch, at(w.weights, 0))
 	}
 }

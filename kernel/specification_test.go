@@ -373,11 +373,14 @@ func TestCosineAndNormAreAsSpecified(t *testing.T) {
 		for exponent := -149; exponent < 120; exponent += 10 + r.IntN(20) {
 			x := scaled(x, exponent)
 			cosine := specifiedCosine(x, y)
-			requireSameBits(t, []float32{cosine, specifiedNorm(x)}, []float32{kernel.Cosine(x, y), kernel.Norm(x)}, "Cosine, Norm of ", n, " times 2^", exponent)
+			requireSameBits(t, []float32{cosine, specifiedNorm(x)}, []float32{kernel.Cosine(x, y), kernel.Norm(x)},
+				"Cosine, Norm of ", n, " times 2^", exponent)
 			scale := []float32{1, -1e-40, 3e38, 0, float32(math.Copysign(0, -1)), nan, infinity, -infinity}[r.IntN(8)]
 			got := make([]float32, 1)
-			kernel.CosineRows(got, x, kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{scale}}, kernel.ScanOptions{Workers: 1})
-			requireSameBits(t, []float32{float32(cosine*signOf(scale)) + 0}, got, "CosineRows of ", n, " with scale ", scale)
+			kernel.CosineRows(got, x, kernel.Rows[float32]{Data: y, Dim: n, Scale: []float32{scale}},
+				kernel.ScanOptions{Workers: 1})
+			requireSameBits(t, []float32{float32(cosine*signOf(scale)) + 0}, got, "CosineRows of ", n, " with scale ",
+				scale)
 		}
 	}
 }

@@ -233,11 +233,13 @@ func (s *State) finish(out Tensor, lse, sinks []float32) error {
 				for x := range s.sinks {
 					s.sinks[x] = baseTwo(sinks[head%s.heads])
 				}
-				mergeFewRows(level, at(fold.max, 0), at(fold.sum, 0), at(fold.o, 0), at(s.sinks, 0), at(s.ones, 0), at(s.nothing, 0),
+				mergeFewRows(level, at(fold.max, 0), at(fold.sum, 0), at(fold.o, 0), at(s.sinks, 0), at(s.ones, 0),
+					at(s.nothing, 0),
 					n, pitch, at(s.weights, 0))
 			}
 			if s.valueDim > 0 {
-				finishRows(level, out.row(head/s.heads, head%s.heads, i), out.Stride[2], at(fold.o, 0), pitch, at(fold.sum, 0), 1, n, s.valueDim)
+				finishRows(level, out.row(head/s.heads, head%s.heads, i), out.Stride[2], at(fold.o, 0), pitch,
+					at(fold.sum, 0), 1, n, s.valueDim)
 			}
 			if lse != nil {
 				logSumRows(level, at(lse, row), at(fold.max, 0), at(fold.sum, 0), n)

@@ -194,7 +194,8 @@ func (w *worker) runStrided() {
 	}
 	for c := range d.width * w.group {
 		// Half of a panel for each class and head.
-		transpose(w.level, at(d.q, c/2*panel*w.dim+c%2*lanes), panel, at(w.q, c*w.dimPitch), d.width*w.group*w.dimPitch, len(d.segments), w.dim)
+		transpose(w.level, at(d.q, c/2*panel*w.dim+c%2*lanes), panel, at(w.q, c*w.dimPitch),
+			d.width*w.group*w.dimPitch, len(d.segments), w.dim)
 	}
 	for from := 0; from < end; from += spanKeys {
 		for x := range d.segments {
@@ -277,8 +278,10 @@ func (w *worker) gather() {
 			}
 			class := d.class + c
 			j, row := t.seq.key0+n*d.stride+class, d.row(class)+n-s.first
-			scaleRows(w.level, at(d.k, row*w.dimPitch), d.keys()*w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j), t.t.k.Stride[2], run, w.dim, 1)
-			scaleRows(w.level, at(d.v, row*w.valuePitch), d.keys()*w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j), t.t.v.Stride[2], run, w.valueDim, 1)
+			scaleRows(w.level, at(d.k, row*w.dimPitch), d.keys()*w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j),
+				t.t.k.Stride[2], run, w.dim, 1)
+			scaleRows(w.level, at(d.v, row*w.valuePitch), d.keys()*w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j),
+				t.t.v.Stride[2], run, w.valueDim, 1)
 			c += run
 		}
 	}
@@ -335,7 +338,8 @@ func (w *worker) farValues(class int) {
 				n++
 			}
 			if seen > 0 {
-				scaleAdd(w.level, at(w.state.o, d.local(x, class, head)*w.valuePitch), d.width*w.group*w.valuePitch, n, w.valuePitch,
+				scaleAdd(w.level, at(w.state.o, d.local(x, class, head)*w.valuePitch), d.width*w.group*w.valuePitch, n,
+					w.valuePitch,
 					at(d.alpha, c+x), at(d.s, c+x), d.columns, at(d.v, d.row(class)*w.valuePitch), w.valuePitch, seen)
 			}
 			for end := x + n; x < end; x++ {

@@ -39,8 +39,10 @@ func thirdPartyAttention(t *testing.T, c onnx.Case) {
 	a := c.Attention()
 	p := onnxProblem(a)
 	if math.IsInf(a.Scale, 0) { // NaN is expected, which comes out if nothing is checked
-		err := kernel.Attention(kernel.BHSD(floats(len(a.Y)), a.Batch, a.Hq, a.L, a.Dv), p.q.tensor(), p.k.tensor(), p.v.tensor(), p.opts)
-		require.EqualError(t, err, "quern: Attention: Options.Scale: option is not valid: is -Inf, want a finite number")
+		err := kernel.Attention(kernel.BHSD(floats(len(a.Y)), a.Batch, a.Hq, a.L, a.Dv), p.q.tensor(), p.k.tensor(),
+			p.v.tensor(), p.opts)
+		require.EqualError(t, err,
+			"quern: Attention: Options.Scale: option is not valid: is -Inf, want a finite number")
 		return
 	}
 	if c.Inputs["Q"].DType == "float16" {
@@ -66,10 +68,12 @@ func composed(t *testing.T, l *onnx.Layer) []float32 {
 	tokens, columns := l.Batch*l.Tokens, l.Columns()
 	qkv := floats(tokens * columns)
 	weights := must(kernel.Pack(kernel.RowMajor(l.Weights, l.Width, columns)))
-	err := kernel.MatMul(kernel.RowMajor(qkv, tokens, columns), kernel.RowMajor(l.X, tokens, l.Width), weights, kernel.MatMulOptions{Bias: l.Bias})
+	err := kernel.MatMul(kernel.RowMajor(qkv, tokens, columns), kernel.RowMajor(l.X, tokens, l.Width), weights,
+		kernel.MatMulOptions{Bias: l.Bias})
 	require.NoError(t, err)
 	heads := func(first, dim int) kernel.Tensor { // those that begin at a column
-		return kernel.Strided(qkv[first:], [4]int{l.Batch, l.Heads, l.Tokens, dim}, [3]int{l.Tokens * columns, dim, columns})
+		return kernel.Strided(qkv[first:], [4]int{l.Batch, l.Heads, l.Tokens, dim},
+			[3]int{l.Tokens * columns, dim, columns})
 	}
 	q, k, v := heads(0, l.Dim), heads(l.Heads*l.Dim, l.Dim), heads(2*l.Heads*l.Dim, l.ValueDim)
 	opts := kernel.Options{Ragged: kernel.Ragged{KeyCount: l.Keys}}
@@ -112,6 +116,7 @@ func thirdPartyRotary(t *testing.T, c onnx.Case) {
 		Dim: r.Dim, Positions: r.Positions, Interleaved: r.Interleaved, Cos: r.Cos, Sin: r.Sin,
 	})
 	require.NoError(t, err)
-	require.NoError(t, rotary.Apply(kernel.BSHD(r.X, r.Batch, r.Tokens, r.Heads, r.Dim), kernel.Positions{Offset: r.Offset}))
+	require.NoError(t, rotary.Apply(kernel.BSHD(r.X, r.Batch, r.Tokens, r.Heads, r.Dim),
+		kernel.Positions{Offset: r.Offset}))
 	requireNear(t, r.Y, r.X, c.Tolerance.At)
 }

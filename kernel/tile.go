@@ -90,13 +90,15 @@ func (w *worker) pack(t *tile, p *packed, b, slot, next int) {
 	w.errands = w.errands[:0] // what was not fetched yet is needed now
 	w.packKeys(t, p, b, slot, next)
 	v, stride, n := w.rows(t, &t.t.v, b, next)
-	p.finite[slot] = packRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v, stride, n, w.valueDim)
+	p.finite[slot] = packRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v,
+		stride, n, w.valueDim)
 }
 
 func (w *worker) packKeys(t *tile, p *packed, b, slot, next int) {
 	k, stride, n := w.rows(t, &t.t.k, b, next)
 	for j := 0; j < n; j += panel {
-		transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j), w.dim)
+		transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j),
+			w.dim)
 	}
 }
 
@@ -421,7 +423,8 @@ func (w *worker) accumulate(row, rows, from, to, column, c0, c1 int, p *packed, 
 	o, probabilities := at(w.state.o, row*w.valuePitch), at(w.s, row*blockKeys+column)
 	v := unsafe.Add(p.v, p.format.size()*(slot*blockKeys*roundUp(w.valueDim, panel)+from*p.pitch+c0/panel*p.stride))
 	if rows <= directRows {
-		few(w.level, p.format, offset(o, c0), w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from, rows, c1-c0, alpha)
+		few(w.level, p.format, offset(o, c0), w.valuePitch, probabilities, blockKeys, v, p.pitch, p.stride, to-from,
+			rows, c1-c0, alpha)
 		return
 	}
 	for c := c0; c < c1; c += panel {

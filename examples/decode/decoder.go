@@ -70,10 +70,8 @@ func (d *decoder) step(token uint32, position int) ([]float32, error) {
 				return nil, err
 			}
 		}
-		if err := d.caches[i].Append(k, v); err != nil {
-			return nil, err
-		}
-		if err := d.attender.Attend(kernel.BSHD(heads, 1, 1, m.heads, m.dim), q, d.caches[i:i+1], kernel.Options{}); err != nil {
+		out := kernel.BSHD(heads, 1, 1, m.heads, m.dim)
+		if err := d.attender.AppendAttend(out, q, k, v, d.caches[i:i+1], kernel.Options{}); err != nil {
 			return nil, err
 		}
 		if err := kernel.MatMul(row(y), row(heads), l.out, kernel.MatMulOptions{}); err != nil {

@@ -64,7 +64,8 @@ func generate(dim, count, queries int) (data []float32, asked [][]float32) {
 }
 
 // search prints what it measures, and returns the recall.
-func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T], k, size int, o kernel.ScanOptions, bandwidth float64) (recall float64) {
+func search[T kernel.Float](name string, queries [][]float32, rows kernel.Rows[T], k, size int, o kernel.ScanOptions,
+	bandwidth float64) (recall float64) {
 	best := make([]kernel.Match, k)
 	var spent time.Duration
 	found := 0

@@ -33,7 +33,8 @@ func (c Case) Layer() Layer {
 		l.Keys = append(l.Keys, int(count))
 	}
 	if len(l.Keys) != l.Batch { // the operator has other kinds, which none of the cases uses
-		panic(fmt.Sprintf("onnx: %s: mask_index has %d entries, want a number of tokens for each of %d", c.Name, len(l.Keys), l.Batch))
+		panic(fmt.Sprintf("onnx: %s: mask_index has %d entries, want a number of tokens for each of %d", c.Name,
+			len(l.Keys), l.Batch))
 	}
 	return l
 }
@@ -52,7 +53,8 @@ type Rotary struct {
 func (c Case) Rotary() Rotary {
 	at, x, cos, ids := c.Attributes, c.Inputs["X"], c.Inputs["cos_cache"], c.Inputs["position_ids"].Int64
 	if len(ids) != 1 { // or a position for each token, which none of the cases has
-		panic(fmt.Sprintf("onnx: %s: position_ids has %d entries, want the position of the first token", c.Name, len(ids)))
+		panic(fmt.Sprintf("onnx: %s: position_ids has %d entries, want the position of the first token", c.Name,
+			len(ids)))
 	}
 	return Rotary{
 		Batch: x.Shape[0], Tokens: x.Shape[1], Heads: at.Heads, Dim: x.Shape[2] / at.Heads,

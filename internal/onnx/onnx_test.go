@@ -24,7 +24,8 @@ func TestDecoding(t *testing.T) {
 	var c Case
 	require.NoError(t, json.Unmarshal([]byte(example), &c))
 	require.Equal(t, "example", c.Name)
-	require.Equal(t, Attributes{Axis: -1, IsCausal: 1, Softcap: 2.5, Scale: Number(math.Inf(-1)), LeftWindow: -1, RightWindow: -1}, c.Attributes)
+	require.Equal(t, Attributes{Axis: -1, IsCausal: 1, Softcap: 2.5, Scale: Number(math.Inf(-1)), LeftWindow: -1,
+		RightWindow: -1}, c.Attributes)
 	require.Equal(t, Source{Repo: "a/b", Test: "T"}, c.Source)
 	require.Equal(t, "n", c.Note)
 	require.Equal(t, 1.5, c.Tolerance.At(-4))
@@ -108,7 +109,8 @@ func TestRotary(t *testing.T) {
 			"X": {Shape: []int{1, 5, 12}}, "cos_cache": {Shape: []int{9, 3}}, "position_ids": {Int64: []int64{4}},
 		},
 	}
-	require.Equal(t, Rotary{Batch: 1, Tokens: 5, Heads: 2, Dim: 6, Interleaved: true, Positions: 9, Offset: 4}, c.Rotary())
+	require.Equal(t, Rotary{Batch: 1, Tokens: 5, Heads: 2, Dim: 6, Interleaved: true, Positions: 9, Offset: 4},
+		c.Rotary())
 	c.Inputs["position_ids"] = Tensor{Int64: []int64{0, 1, 2, 3, 4}}
 	require.Panics(t, func() { c.Rotary() })
 }

@@ -250,7 +250,8 @@ func CapTile(s *float32, stride, rows, cols int, inverse, cap float32) {
 }
 
 // BiasTile is the kernel of that name.
-func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope, sign, lowest, unit float32) {
+func BiasTile(s *float32, stride int, bias *float32, biasStride, rows, cols int, first, numbers *int32, factor, slope,
+	sign, lowest, unit float32) {
 	number := unsafe.Slice(numbers, roundUp(cols, lanes))
 	for r, start := range unsafe.Slice(first, rows) {
 		row := at(s, r*stride, roundUp(cols, lanes))
