@@ -92,12 +92,10 @@ func quantizeRows(level isa.Level, dst *int8, dstStride int, scales, src *float3
 		portable.QuantizeRows(dst, dstStride, scales, src, srcStride, rows, cols)
 		return
 	}
-	for most := max(budget.Numbers/max(cols, 1), 1); rows > 0; {
-		n := min(rows, most)
-		asm.QuantizeRows(level, dst, dstStride, scales, src, srcStride, n, cols)
-		rows -= n
-		dst = (*int8)(unsafe.Add(unsafe.Pointer(dst), n*dstStride))
-		scales, src = offset(scales, n), offset(src, n*srcStride)
+	for r, most := 0, max(budget.Numbers/max(cols, 1), 1); r < rows; r += most {
+		to := (*int8)(unsafe.Add(unsafe.Pointer(dst), r*dstStride))
+		n := min(most, rows-r)
+		asm.QuantizeRows(level, to, dstStride, offset(scales, r), offset(src, r*srcStride), srcStride, n, cols)
 	}
 }
 
