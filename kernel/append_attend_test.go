@@ -85,7 +85,7 @@ func TestLongPromptThatEnds(t *testing.T) {
 			_, err := p.take(0, 100, kernel.Options{})
 			require.NoError(t, err)
 			free, first := p.cache.Pool().FreeBytes(), true
-			opts := kernel.Options{Workers: 1, ScoreFunc: func(_, _, query, _ int, _ []float32) {
+			opts := kernel.Options{Workers: 1, Mask: kernel.Causal{}, ScoreFunc: func(_, _, query, _ int, _ []float32) {
 				if first && query > 500 {
 					first = false
 					end(p.cache)
