@@ -9,19 +9,19 @@ import (
 // AppendAttend appends new keys and values to caches and computes attention of their queries: what [Cache.Append] for
 // each cache and then [Attend] give, with the same bits, in one call that appends to all caches or to none.
 //
-// A windowed cache takes a prompt of any length in its window: it never holds more than Window and twice PageKeys keys,
-// rounded up to whole pages, while the prompt's own queries see what they should. After it, Truncate can go back by
-// PageKeys keys at most.
+// A windowed cache takes a prompt of any length: it never holds more keys than Window and twice PageKeys, rounded up to
+// whole pages, while the prompt's own queries see what they should. After it, Truncate can go back by PageKeys keys at
+// most.
 //
 // q and out are as in [Attend]. k is [len(caches), KVHeads, Keys, Dim] and v alike with ValueDim, of any type of
-// elements. Keys may be other in number than Queries: the last query of a sequence belongs to the last key. Sequences
-// of different numbers lie end to end in tensors whose batch is 1, cut by Options.Ragged.CumQueries and CumKeys, of
-// which a nil CumKeys is the same as CumQueries. No cache may come twice.
+// elements. There may be more or fewer keys than queries: the last query of a sequence belongs to the last key.
+// Sequences of unequal length lie end to end in tensors whose batch is 1, cut by Options.Ragged.CumQueries and CumKeys;
+// a nil CumKeys is the same as CumQueries. No cache may come twice.
 //
 // out may be the very same view as q, but must not overlap k or v. Errors are of type [*ArgumentError], or of kind
 // [ErrPool] if a pool has not enough pages; then nothing has been appended. If another call changes one of the caches
-// meanwhile, out is not defined, nothing has been appended, and the error is of kind [ErrInUse]. A panic of a
-// function that it calls leaves the caches as before or with all that is new.
+// meanwhile, the error is of kind [ErrInUse], nothing has been appended, and out may have been written. If a function
+// that it calls panics, the caches are as before or have all that is new.
 func AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
 	a := attenders.Get().(*Attender)
 	defer attenders.Put(a)
@@ -31,8 +31,7 @@ func AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
 // AppendAttend does what the function [AppendAttend] does.
 func (a *Attender) AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
 	return in("Attender.AppendAttend", a.exclusively(func() error {
-		return a.appendAttend(out, q, k, v, caches,
-			opts)
+		return a.appendAttend(out, q, k, v, caches, opts)
 	}))
 }
 
@@ -40,6 +39,12 @@ func (a *Attender) appendAttend(out, q, k, v Tensor, caches []*Cache, opts Optio
 	g := &a.growth
 	defer g.forget()
 	if err := g.set(k, v, caches, &opts.Ragged); err != nil {
+		return err
+	}
+	if err := q.check("q", q.Shape); err != nil {
+		return err
+	}
+	if err := out.checkResult(&q, out.Shape); err != nil { // its shape is compared later
 		return err
 	}
 	if out.overlaps(&g.k) || out.overlaps(&g.v) {

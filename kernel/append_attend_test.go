@@ -91,7 +91,7 @@ func TestLongPromptThatEnds(t *testing.T) {
 					end(p.cache)
 				}
 			}}
-			ended := endOf(t, func() { _, err = p.take(100, 1000, opts) })
+			ended := endOf(t, func() { _, err = p.take(100, 1072, opts) })
 			if name == "Fork" {
 				require.ErrorIs(t, err, kernel.ErrPool, "the fork has the page that was to be given back")
 			} else {
@@ -100,7 +100,7 @@ func TestLongPromptThatEnds(t *testing.T) {
 			require.Equal(t, 100, p.cache.Len())
 			require.Equal(t, free, p.cache.Pool().FreeBytes())
 			if name != "Fork" {
-				_, err = p.take(100, 1000, kernel.Options{})
+				_, err = p.take(100, 1072, kernel.Options{})
 				require.NoError(t, err)
 			}
 		})
