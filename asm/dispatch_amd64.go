@@ -5,6 +5,7 @@
 package asm
 
 import (
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
@@ -177,6 +178,10 @@ func fewInt8AVX2(c *float32, cStride int, a *float32, aStride int, b *int8, pitc
 //
 //go:noinline
 func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
+	if rows*cols > budget.Numbers {
+		scaleColumnsPieces(level, s, stride, rows, cols, factors)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		scaleColumnsAVX512(s, stride, rows, cols, factors)
@@ -198,6 +203,10 @@ func scaleColumnsAVX2(s *float32, stride, rows, cols int, factors *float32)
 //
 //go:noinline
 func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		transposePieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		transposeAVX512(dst, dstStride, src, srcStride, rows, cols)
@@ -219,6 +228,9 @@ func transposeAVX2(dst *float32, dstStride int, src *float32, srcStride, rows, c
 //
 //go:noinline
 func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
+	if rows*cols > budget.Numbers {
+		return packRowsPieces(level, dst, panelStride, src, srcStride, rows, cols)
+	}
 	switch level {
 	case isa.AVX512:
 		return packRowsAVX512(dst, panelStride, src, srcStride, rows, cols)
@@ -259,6 +271,10 @@ func prefetchRowsAVX2(src *float32, stride, rows, cols int)
 //
 //go:noinline
 func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
+	if rows*cols > budget.Numbers {
+		scaleRowsPieces(level, dst, dstStride, src, srcStride, rows, cols, factor)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		scaleRowsAVX512(dst, dstStride, src, srcStride, rows, cols, factor)
@@ -448,6 +464,10 @@ func biasTileAVX2(s *float32, stride int, bias *float32, biasStride, rows, cols 
 //
 //go:noinline
 func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	if (keys+lRows)*cols > budget.Numbers {
+		columnMaxPieces(level, s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		columnMaxAVX512(s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
@@ -469,6 +489,10 @@ func columnMaxAVX2(s *float32, stride, keys, cols int, max, alpha, shift, l *flo
 //
 //go:noinline
 func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
+	if n > budget.Numbers {
+		columnExpPieces(level, s, shift, l, n)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		columnExpAVX512(s, shift, l, n)
@@ -490,6 +514,10 @@ func columnExpAVX2(s, shift, l *float32, n int)
 //
 //go:noinline
 func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	if rows*cols*keys > budget.FMAs {
+		scaleAddPieces(level, o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		scaleAddAVX512(o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
@@ -511,6 +539,10 @@ func scaleAddAVX2(o *float32, oStride, rows, cols int, alpha, p *float32, stride
 //
 //go:noinline
 func CloseRows(level isa.Level, sum, l *float32, rows int) {
+	if 16*rows > budget.Numbers {
+		closeRowsPieces(level, sum, l, rows)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		closeRowsAVX512(sum, l, rows)
@@ -553,6 +585,10 @@ func mergeRowsAVX2(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weig
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		finishRowsPieces(level, out, outStride, o, oStride, sum, sumStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		finishRowsAVX512(out, outStride, o, oStride, sum, sumStride, rows, cols)
@@ -574,6 +610,10 @@ func finishRowsAVX2(out *float32, outStride int, o *float32, oStride int, sum *f
 //
 //go:noinline
 func LogSumRows(level isa.Level, dst, max, sum *float32, n int) {
+	if n > budget.Numbers {
+		logSumRowsPieces(level, dst, max, sum, n)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		logSumRowsAVX512(dst, max, sum, n)
@@ -841,6 +881,10 @@ func narrowInt8AVX2(dst *int8, src *float32, n int)
 //
 //go:noinline
 func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		widenRowsBF16Pieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		widenRowsBF16AVX512(dst, dstStride, src, srcStride, rows, cols)
@@ -862,6 +906,10 @@ func widenRowsBF16AVX2(dst *float32, dstStride int, src *uint16, srcStride, rows
 //
 //go:noinline
 func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		widenRowsF16Pieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.AVX512:
 		widenRowsF16AVX512(dst, dstStride, src, srcStride, rows, cols)

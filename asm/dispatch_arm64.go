@@ -5,6 +5,7 @@
 package asm
 
 import (
+	"github.com/quern-go/quern/internal/budget"
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
@@ -131,6 +132,10 @@ func fewInt8NEON(c *float32, cStride int, a *float32, aStride int, b *int8, pitc
 //
 //go:noinline
 func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
+	if rows*cols > budget.Numbers {
+		scaleColumnsPieces(level, s, stride, rows, cols, factors)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		scaleColumnsNEON(s, stride, rows, cols, factors)
@@ -146,6 +151,10 @@ func scaleColumnsNEON(s *float32, stride, rows, cols int, factors *float32)
 //
 //go:noinline
 func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		transposePieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		transposeNEON(dst, dstStride, src, srcStride, rows, cols)
@@ -161,6 +170,9 @@ func transposeNEON(dst *float32, dstStride int, src *float32, srcStride, rows, c
 //
 //go:noinline
 func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
+	if rows*cols > budget.Numbers {
+		return packRowsPieces(level, dst, panelStride, src, srcStride, rows, cols)
+	}
 	switch level {
 	case isa.NEON:
 		return packRowsNEON(dst, panelStride, src, srcStride, rows, cols)
@@ -190,6 +202,10 @@ func prefetchRowsNEON(src *float32, stride, rows, cols int)
 //
 //go:noinline
 func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
+	if rows*cols > budget.Numbers {
+		scaleRowsPieces(level, dst, dstStride, src, srcStride, rows, cols, factor)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		scaleRowsNEON(dst, dstStride, src, srcStride, rows, cols, factor)
@@ -325,6 +341,10 @@ func biasTileNEON(s *float32, stride int, bias *float32, biasStride, rows, cols 
 //
 //go:noinline
 func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	if (keys+lRows)*cols > budget.Numbers {
+		columnMaxPieces(level, s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		columnMaxNEON(s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
@@ -340,6 +360,10 @@ func columnMaxNEON(s *float32, stride, keys, cols int, max, alpha, shift, l *flo
 //
 //go:noinline
 func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
+	if n > budget.Numbers {
+		columnExpPieces(level, s, shift, l, n)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		columnExpNEON(s, shift, l, n)
@@ -355,6 +379,10 @@ func columnExpNEON(s, shift, l *float32, n int)
 //
 //go:noinline
 func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	if rows*cols*keys > budget.FMAs {
+		scaleAddPieces(level, o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		scaleAddNEON(o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
@@ -370,6 +398,10 @@ func scaleAddNEON(o *float32, oStride, rows, cols int, alpha, p *float32, stride
 //
 //go:noinline
 func CloseRows(level isa.Level, sum, l *float32, rows int) {
+	if 16*rows > budget.Numbers {
+		closeRowsPieces(level, sum, l, rows)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		closeRowsNEON(sum, l, rows)
@@ -400,6 +432,10 @@ func mergeRowsNEON(ma, la, oa, mb, lb, ob *float32, stride, rows, cols int, weig
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		finishRowsPieces(level, out, outStride, o, oStride, sum, sumStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		finishRowsNEON(out, outStride, o, oStride, sum, sumStride, rows, cols)
@@ -415,6 +451,10 @@ func finishRowsNEON(out *float32, outStride int, o *float32, oStride int, sum *f
 //
 //go:noinline
 func LogSumRows(level isa.Level, dst, max, sum *float32, n int) {
+	if n > budget.Numbers {
+		logSumRowsPieces(level, dst, max, sum, n)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		logSumRowsNEON(dst, max, sum, n)
@@ -607,6 +647,10 @@ func narrowInt8NEON(dst *int8, src *float32, n int)
 //
 //go:noinline
 func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		widenRowsBF16Pieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		widenRowsBF16NEON(dst, dstStride, src, srcStride, rows, cols)
@@ -622,6 +666,10 @@ func widenRowsBF16NEON(dst *float32, dstStride int, src *uint16, srcStride, rows
 //
 //go:noinline
 func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		widenRowsF16Pieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	switch level {
 	case isa.NEON:
 		widenRowsF16NEON(dst, dstStride, src, srcStride, rows, cols)

@@ -10,8 +10,8 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// Observe, if not nil, is told of each call how much work it is, and how much it may be. It is for tests, and only where
-// there is no assembly.
+// Observe, if not nil, is told of each call how much work it is, and how much it may be. It is for tests, and only
+// where there is no assembly.
 var Observe func(kernel string, work, most int)
 
 // Dot is Σ x[i]·y[i] over n elements.
@@ -98,6 +98,10 @@ func FewInt8(level isa.Level, c *float32, cStride int, a *float32, aStride int, 
 //
 //go:noinline
 func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
+	if rows*cols > budget.Numbers {
+		scaleColumnsPieces(level, s, stride, rows, cols, factors)
+		return
+	}
 	if Observe != nil {
 		Observe("ScaleColumns", rows*cols, budget.Numbers)
 	}
@@ -108,6 +112,10 @@ func ScaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *
 //
 //go:noinline
 func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		transposePieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	if Observe != nil {
 		Observe("Transpose", rows*cols, budget.Numbers)
 	}
@@ -118,6 +126,9 @@ func Transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcSt
 //
 //go:noinline
 func PackRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) float32 {
+	if rows*cols > budget.Numbers {
+		return packRowsPieces(level, dst, panelStride, src, srcStride, rows, cols)
+	}
 	if Observe != nil {
 		Observe("PackRows", rows*cols, budget.Numbers)
 	}
@@ -138,6 +149,10 @@ func PrefetchRows(level isa.Level, src *float32, stride, rows, cols int) {
 //
 //go:noinline
 func ScaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
+	if rows*cols > budget.Numbers {
+		scaleRowsPieces(level, dst, dstStride, src, srcStride, rows, cols, factor)
+		return
+	}
 	if Observe != nil {
 		Observe("ScaleRows", rows*cols, budget.Numbers)
 	}
@@ -228,6 +243,10 @@ func BiasTile(level isa.Level, s *float32, stride int, bias *float32, biasStride
 //
 //go:noinline
 func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, shift, l *float32, lStride, lRows int) {
+	if (keys+lRows)*cols > budget.Numbers {
+		columnMaxPieces(level, s, stride, keys, cols, max, alpha, shift, l, lStride, lRows)
+		return
+	}
 	if Observe != nil {
 		Observe("ColumnMax", (keys+lRows)*cols, budget.Numbers)
 	}
@@ -238,6 +257,10 @@ func ColumnMax(level isa.Level, s *float32, stride, keys, cols int, max, alpha, 
 //
 //go:noinline
 func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
+	if n > budget.Numbers {
+		columnExpPieces(level, s, shift, l, n)
+		return
+	}
 	if Observe != nil {
 		Observe("ColumnExp", n, budget.Numbers)
 	}
@@ -248,6 +271,10 @@ func ColumnExp(level isa.Level, s, shift, l *float32, n int) {
 //
 //go:noinline
 func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int) {
+	if rows*cols*keys > budget.FMAs {
+		scaleAddPieces(level, o, oStride, rows, cols, alpha, p, stride, v, vStride, keys)
+		return
+	}
 	if Observe != nil {
 		Observe("ScaleAdd", rows*cols*keys, budget.FMAs)
 	}
@@ -258,6 +285,10 @@ func ScaleAdd(level isa.Level, o *float32, oStride, rows, cols int, alpha, p *fl
 //
 //go:noinline
 func CloseRows(level isa.Level, sum, l *float32, rows int) {
+	if 16*rows > budget.Numbers {
+		closeRowsPieces(level, sum, l, rows)
+		return
+	}
 	if Observe != nil {
 		Observe("CloseRows", 16*rows, budget.Numbers)
 	}
@@ -278,6 +309,10 @@ func MergeRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, stride, rows, c
 //
 //go:noinline
 func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		finishRowsPieces(level, out, outStride, o, oStride, sum, sumStride, rows, cols)
+		return
+	}
 	if Observe != nil {
 		Observe("FinishRows", rows*cols, budget.Numbers)
 	}
@@ -288,6 +323,10 @@ func FinishRows(level isa.Level, out *float32, outStride int, o *float32, oStrid
 //
 //go:noinline
 func LogSumRows(level isa.Level, dst, max, sum *float32, n int) {
+	if n > budget.Numbers {
+		logSumRowsPieces(level, dst, max, sum, n)
+		return
+	}
 	if Observe != nil {
 		Observe("LogSumRows", n, budget.Numbers)
 	}
@@ -418,6 +457,10 @@ func NarrowInt8(level isa.Level, dst *int8, src *float32, n int) {
 //
 //go:noinline
 func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		widenRowsBF16Pieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	if Observe != nil {
 		Observe("WidenRowsBF16", rows*cols, budget.Numbers)
 	}
@@ -428,6 +471,10 @@ func WidenRowsBF16(level isa.Level, dst *float32, dstStride int, src *uint16, sr
 //
 //go:noinline
 func WidenRowsF16(level isa.Level, dst *float32, dstStride int, src *uint16, srcStride, rows, cols int) {
+	if rows*cols > budget.Numbers {
+		widenRowsF16Pieces(level, dst, dstStride, src, srcStride, rows, cols)
+		return
+	}
 	if Observe != nil {
 		Observe("WidenRowsF16", rows*cols, budget.Numbers)
 	}

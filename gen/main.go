@@ -36,6 +36,7 @@ func main() {
 		write(*out, fmt.Sprintf("%s_%s.s", strings.ToLower(isa.Name), isa.GOARCH), text)
 	}
 	write(*out, "doc.go", []byte(packageDoc))
+	write(*out, "pieces.go", generate(piecesTemplate, rows()))
 	for _, arch := range append(architectures(), "other") {
 		write(*out, "dispatch_"+arch+".go", dispatch(arch))
 	}
@@ -88,9 +89,7 @@ var dispatchTemplate = template.Must(template.New("dispatch").Parse(`// Code gen
 package asm
 
 import (
-{{- if not .Levels}}
 	"github.com/quern-go/quern/internal/budget"
-{{- end}}
 	"github.com/quern-go/quern/internal/isa"
 	"github.com/quern-go/quern/internal/portable"
 )
@@ -105,6 +104,12 @@ var Observe func(kernel string, work, most int)
 //
 //go:noinline
 func {{.Name}}(level isa.Level, {{.Params}}){{.Result}} {
+{{- if .Cut}}
+	if {{.Work}} > budget.{{.Budget}} {
+		{{if .Result}}return {{end}}{{.Stub}}Pieces(level, {{.Args}}){{if not .Result}}
+		return{{end}}
+	}
+{{- end}}
 {{- if $.Levels}}
 	switch level {
 {{- $k := .}}{{range $.Levels}}
@@ -140,16 +145,11 @@ func {{$k.Stub}}{{.Name}}{{.Extension}}({{$k.Params}}){{$k.Result}}
 // makes every argument escape to the heap. They are not inlined, so that each call of assembly,
 // which cannot be preempted, stands behind the stack check of a Go function.
 func dispatch(arch string) []byte {
-	type row struct {
-		Name, Stub, Doc, Params, Args, Result string
-		Work, Budget                          string
-		Extended                              bool
-	}
 	data := struct {
 		Build   string
 		Levels  []machine.ISA
 		Kernels []row
-	}{Build: arch + " && !purego"}
+	}{Build: arch + " && !purego", Kernels: rows()}
 	for _, isa := range machine.ISAs {
 		if isa.GOARCH == arch {
 			data.Levels = append(data.Levels, isa)
@@ -158,18 +158,41 @@ func dispatch(arch string) []byte {
 	if len(data.Levels) == 0 {
 		data.Build = fmt.Sprintf("purego || !(%s)", strings.Join(architectures(), " || "))
 	}
+	return generate(dispatchTemplate, data)
+}
+
+// row is a row of the manifest as templates want it.
+type row struct {
+	Name, Stub, Doc, Params, Args, Result string
+	Work, Budget                          string
+	Cut                                   map[string]string
+	Extended                              bool
+}
+
+func rows() (rows []row) {
 	for _, k := range manifest {
 		params, result, _ := strings.Cut(strings.TrimPrefix(k.Sig, "func("), ")")
-		var args []string
-		for _, p := range strings.Split(params, ",") {
-			args = append(args, strings.Fields(p)[0])
-		}
-		data.Kernels = append(data.Kernels, row{
-			k.Name, unexported(k.Name), k.Doc, params, strings.Join(args,
-				", "), result, k.Work, k.Budget, k.Extended != nil})
+		rows = append(rows, row{
+			Name: k.Name, Stub: unexported(k.Name), Doc: k.Doc,
+			Params: params, Args: strings.Join(arguments(params), ", "), Result: result,
+			Work: k.Work, Budget: k.Budget, Cut: k.Cut, Extended: k.Extended != nil,
+		})
 	}
+	return rows
+}
+
+// arguments are the names of parameters.
+func arguments(params string) (names []string) {
+	for _, p := range strings.Split(params, ",") {
+		names = append(names, strings.Fields(p)[0])
+	}
+	return names
+}
+
+// generate is the Go source that a template makes of data.
+func generate(t *template.Template, data any) []byte {
 	var text bytes.Buffer
-	if err := dispatchTemplate.Execute(&text, data); err != nil {
+	if err := t.Execute(&text, data); err != nil {
 		log.Fatal(err)
 	}
 	src, err := format.Source(text.Bytes())

@@ -14,6 +14,10 @@ type kernel struct {
 	// much it may be. A kernel that package kernel does not call has neither.
 	Work, Budget string
 
+	// Cut, if any, lets the dispatch cut a call that is too large into pieces: it says by how many elements the pointers
+	// are further on for the piece that begins at row r and column, or number, c. Callers cut the others.
+	Cut map[string]string
+
 	// Extended is a second text, if any, for CPUs that have the extension of their instruction set.
 	Extended func(*machine.Machine)
 }
@@ -81,6 +85,7 @@ var manifest = append([]kernel{
 		Doc:    "multiplies the columns of a tile, a multiple of 16, by a factor each.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"s": "r*stride+c", "factors": "c"},
 		Text:   scaleColumns,
 	}, {
 		Name:   "Transpose",
@@ -88,6 +93,7 @@ var manifest = append([]kernel{
 		Doc:    "is dst[c*dstStride+r] = src[r*srcStride+c]. Each row of dst is filled up with +0 to a multiple of the register's lanes.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"dst": "c*dstStride+r", "src": "r*srcStride+c"},
 		Text:   transpose,
 	}, {
 		Name:   "PackRows",
@@ -95,6 +101,7 @@ var manifest = append([]kernel{
 		Doc:    "copies rows into panels of 32 columns, dst[c/32*panelStride+r*32+c%32] = src[r*srcStride+c], the columns filled up to a multiple of 16 with +0; the result is 0 if all are finite and NaN otherwise.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"dst": "c/32*panelStride+r*32", "src": "r*srcStride+c"},
 		Text:   packRows,
 	}, {
 		Name:   "PrefetchRows",
@@ -109,6 +116,7 @@ var manifest = append([]kernel{
 		Doc:    "is dst = src·factor; each row of dst is written up to the next multiple of 16.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"dst": "r*dstStride+c", "src": "r*srcStride+c"},
 		Text:   scaleRows,
 	}, {
 		Name:   "RotaryHalves",
@@ -172,6 +180,7 @@ var manifest = append([]kernel{
 		Doc:    "begins a block of the online softmax of cols queries, a multiple of 16, each a column of s with a row for each key: max is updated, alpha and shift written, and the rows of l multiplied by alpha.",
 		Work:   "(keys+lRows)*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"s": "c", "max": "c", "alpha": "c", "shift": "c", "l": "c"},
 		Text:   columnMax,
 	}, {
 		Name:   "ColumnExp",
@@ -179,6 +188,7 @@ var manifest = append([]kernel{
 		Doc:    "is s = 2^(s-shift) and l += s for n columns, a multiple of 16.",
 		Work:   "n",
 		Budget: "Numbers",
+		Cut:    map[string]string{"s": "c", "shift": "c", "l": "c"},
 		Text:   columnExp,
 	}, {
 		Name:   "ScaleAdd",
@@ -186,6 +196,7 @@ var manifest = append([]kernel{
 		Doc:    "is o[r] = o[r]·alpha[k][r] + p[k][r]·v[k] for one key k after the other, cols a multiple of 16.",
 		Work:   "rows*cols*keys",
 		Budget: "FMAs",
+		Cut:    map[string]string{"o": "c", "v": "c"},
 		Text:   scaleAdd,
 	}, {
 		Name:   "CloseRows",
@@ -193,6 +204,7 @@ var manifest = append([]kernel{
 		Doc:    "reduces the 16 lanes of each row of l to one sum.",
 		Work:   "16*rows",
 		Budget: "Numbers",
+		Cut:    map[string]string{"sum": "r", "l": "16*r"},
 		Text:   closeRows,
 	}, {
 		Name:   "MergeRows",
@@ -207,6 +219,7 @@ var manifest = append([]kernel{
 		Doc:    "is out = O/l, +0 for rows whose l is 0; o is read up to the next multiple of 16 columns.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"out": "r*outStride+c", "o": "r*oStride+c", "sum": "r*sumStride"},
 		Text:   finishRows,
 	},
 	{
@@ -215,6 +228,7 @@ var manifest = append([]kernel{
 		Doc:    "is the natural log-sum-exp (m + log2 l)·ln 2 of n base-2 states, -Inf where l is 0.",
 		Work:   "n",
 		Budget: "Numbers",
+		Cut:    map[string]string{"dst": "c", "max": "c", "sum": "c"},
 		Text:   logSumRows,
 	}, {
 		Name:   "ExpArray",
@@ -306,6 +320,7 @@ var manifest = append([]kernel{
 		Doc:    "converts rows of bfloat16 to float32, each filled up to a multiple of 16 with +0.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"dst": "r*dstStride+c", "src": "r*srcStride+c"},
 		Text:   widenRows(machine.BFloat16),
 	}, {
 		Name:   "WidenRowsF16",
@@ -313,6 +328,7 @@ var manifest = append([]kernel{
 		Doc:    "converts rows of float16 to float32, each filled up to a multiple of 16 with +0.",
 		Work:   "rows*cols",
 		Budget: "Numbers",
+		Cut:    map[string]string{"dst": "r*dstStride+c", "src": "r*srcStride+c"},
 		Text:   widenRows(machine.Float16),
 	}, {
 		Name:   "QuantizeRows",

@@ -225,7 +225,7 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 	size := a.format.size()
 	to := unsafe.Add(b.k, size*(j/panel*panel*a.dim))
 	if a.format == Float32 && rows == panel {
-		transpose(a.level, (*float32)(to), panel, from, stride, panel, a.dim)
+		asm.Transpose(a.level, (*float32)(to), panel, from, stride, panel, a.dim)
 		return
 	}
 	if dimensionMajor {
@@ -251,10 +251,10 @@ func (a *appender) storeKeys(b pageBlock, j int, from *float32, stride, rows int
 func (a *appender) turn(k unsafe.Pointer) {
 	a.format.widen(a.level, at(a.turned, 0), k, panel*a.dim)
 	if a.format == Float32 {
-		transpose(a.level, (*float32)(k), panel, at(a.turned, 0), a.dim, panel, a.dim)
+		asm.Transpose(a.level, (*float32)(k), panel, at(a.turned, 0), a.dim, panel, a.dim)
 		return
 	}
-	transpose(a.level, at(a.small, 0), panel, at(a.turned, 0), a.dim, panel, a.dim)
+	asm.Transpose(a.level, at(a.small, 0), panel, at(a.turned, 0), a.dim, panel, a.dim)
 	a.format.narrow(a.level, k, at(a.small, 0), panel*a.dim)
 }
 
@@ -264,7 +264,7 @@ func (a *appender) turnBack(k unsafe.Pointer) {
 	var square [panel * panel]float32
 	for d := 0; d < a.dim; d += panel {
 		n := min(panel, a.dim-d)
-		transpose(a.level, &square[0], panel, at(a.turned, d*panel), panel, n, panel)
+		asm.Transpose(a.level, &square[0], panel, at(a.turned, d*panel), panel, n, panel)
 		for j := range panel {
 			copy(a.small[j*a.dim+d:][:n], square[j*panel:])
 		}
@@ -279,7 +279,7 @@ func (a *appender) storeValues(b pageBlock, j int, from *float32, stride, rows i
 	finite := true
 	switch a.format {
 	case Float32:
-		finite = packRows(a.level, (*float32)(to), blockKeys*panel, from, stride, rows, a.valueDim)
+		finite = asm.PackRows(a.level, (*float32)(to), blockKeys*panel, from, stride, rows, a.valueDim) == 0
 	case Int8:
 		a.quantize(offset(b.vScale, j), from, stride, rows, a.valueDim)
 		for r := range rows {

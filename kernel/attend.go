@@ -283,7 +283,7 @@ func (w *worker) readBlock(l *pageLayout, from pageBlock, n, whole, rows int) *p
 			l.format.widen(w.level, at(w.wide, 0), k, (n-whole)*l.dim)
 			k = unsafe.Pointer(&w.wide[0])
 		}
-		transpose(w.level, p.stagedK, panel, (*float32)(k), l.dim, n-whole, l.dim)
+		asm.Transpose(w.level, p.stagedK, panel, (*float32)(k), l.dim, n-whole, l.dim)
 	}
 	return p
 }

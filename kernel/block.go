@@ -205,7 +205,7 @@ func (w *worker) probability(t *tile, p *batch) {
 			for used := p.used; used != 0; {
 				var start, end int
 				start, end, used = used.next()
-				scaleColumns(w.level, at(w.s, row*blockKeys+p.used.column(start)), blockKeys, rows, end-start,
+				asm.ScaleColumns(w.level, at(w.s, row*blockKeys+p.used.column(start)), blockKeys, rows, end-start,
 					offset(scale, start))
 			}
 		}

@@ -9,80 +9,17 @@ import (
 	"github.com/quern-go/quern/internal/portable"
 )
 
-// Kernels over rows and columns, in calls that keep their budgets however wide the rows are. Most fit whole, so that is
-// asked first.
-
-// fit is how many columns of so many rows fit in a call, a multiple of 32, and how many of those rows.
-func fit(rows, most int) (r, c int) {
-	r = min(rows, most/panel)
-	return r, max(most/max(r, 1)/panel*panel, panel)
-}
-
-// eachPiece calls f with pieces that fit in a call.
-func eachPiece(rows, cols, most int, f func(r, c, rows, cols int)) {
-	if rows*cols <= most {
-		f(0, 0, rows, cols)
-		return
-	}
-	mostRows, mostCols := fit(rows, most)
-	for c := 0; c < cols; c += mostCols {
-		for r := 0; r < rows; r += mostRows {
-			f(r, c, min(mostRows, rows-r), min(mostCols, cols-c))
-		}
-	}
-}
-
-func transpose(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int) {
-	if rows*cols <= budget.Numbers {
-		asm.Transpose(level, dst, dstStride, src, srcStride, rows, cols)
-		return
-	}
-	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		asm.Transpose(level, offset(dst, c*dstStride+r), dstStride, offset(src, r*srcStride+c), srcStride, rows, cols)
-	})
-}
-
-func packRows(level isa.Level, dst *float32, panelStride int, src *float32, srcStride, rows, cols int) (finite bool) {
-	if rows*cols <= budget.Numbers {
-		return asm.PackRows(level, dst, panelStride, src, srcStride, rows, cols) == 0
-	}
-	finite = true
-	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		bad := asm.PackRows(level, offset(dst, c/panel*panelStride+r*panel), panelStride, offset(src, r*srcStride+c),
-			srcStride, rows, cols)
-		finite = finite && bad == 0
-	})
-	return finite
-}
-
-func scaleRows(level isa.Level, dst *float32, dstStride int, src *float32, srcStride, rows, cols int, factor float32) {
-	if rows*cols <= budget.Numbers {
-		asm.ScaleRows(level, dst, dstStride, src, srcStride, rows, cols, factor)
-		return
-	}
-	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		asm.ScaleRows(level, offset(dst, r*dstStride+c), dstStride, offset(src, r*srcStride+c), srcStride, rows, cols,
-			factor)
-	})
-}
-
-func scaleColumns(level isa.Level, s *float32, stride, rows, cols int, factors *float32) {
-	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		asm.ScaleColumns(level, offset(s, r*stride+c), stride, rows, cols, offset(factors, c))
-	})
-}
+// Calls of kernels that the dispatch does not cut by itself, and what else the runtime would not let be preempted. Each
+// keeps its budget.
 
 // widenRows converts rows of a tensor of 16-bit numbers to float32. Rows of dst are written up to the
 // next multiple of 16.
 func widenRows(level isa.Level, f Format, dst *float32, dstStride int, src unsafe.Pointer, srcStride, rows, cols int) {
-	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		to, from := offset(dst, r*dstStride+c), (*uint16)(unsafe.Add(src, 2*(r*srcStride+c)))
-		if f == BFloat16 {
-			asm.WidenRowsBF16(level, to, dstStride, from, srcStride, rows, cols)
-		} else {
-			asm.WidenRowsF16(level, to, dstStride, from, srcStride, rows, cols)
-		}
-	})
+	if f == BFloat16 {
+		asm.WidenRowsBF16(level, dst, dstStride, (*uint16)(src), srcStride, rows, cols)
+	} else {
+		asm.WidenRowsF16(level, dst, dstStride, (*uint16)(src), srcStride, rows, cols)
+	}
 }
 
 // quantizeRows is the kernel of that name. A row that is too wide for a call goes through portable code, which can be
@@ -97,15 +34,6 @@ func quantizeRows(level isa.Level, dst *int8, dstStride int, scales, src *float3
 		n := min(most, rows-r)
 		asm.QuantizeRows(level, to, dstStride, offset(scales, r), offset(src, r*srcStride), srcStride, n, cols)
 	}
-}
-
-func finishRows(
-	level isa.Level, out *float32, outStride int, o *float32, oStride int, sum *float32, sumStride, rows, cols int,
-) {
-	eachPiece(rows, cols, budget.Numbers, func(r, c, rows, cols int) {
-		asm.FinishRows(level, offset(out, r*outStride+c), outStride, offset(o, r*oStride+c), oStride,
-			offset(sum, r*sumStride), sumStride, rows, cols)
-	})
 }
 
 // mergeRows folds states b of any number of rows into a; weights is scratch for 32 numbers.
@@ -126,51 +54,10 @@ func mergeFewRows(level isa.Level, ma, la, oa, mb, lb, ob *float32, rows, pitch 
 	for i, x := range [...]*float32{ma, la} {
 		copy(before[i][:], unsafe.Slice(x, rows))
 	}
-	_, most := fit(rows, budget.Numbers)
-	for c := 0; c < pitch; c += most {
+	for most, c := budget.Numbers/lanes, 0; c < pitch; c += most {
 		copy(unsafe.Slice(ma, rows), before[0][:])
 		copy(unsafe.Slice(la, rows), before[1][:])
 		asm.MergeRows(level, ma, la, offset(oa, c), mb, lb, offset(ob, c), pitch, rows, min(most, pitch-c), weights)
-	}
-}
-
-func closeRows(level isa.Level, sum, l *float32, rows int) {
-	const most = budget.Numbers / lanes
-	for r := 0; r < rows; r += most {
-		asm.CloseRows(level, offset(sum, r), offset(l, r*lanes), min(most, rows-r))
-	}
-}
-
-func logSumRows(level isa.Level, dst, maxima, sum *float32, rows int) {
-	for r := 0; r < rows; r += budget.Numbers {
-		asm.LogSumRows(level, offset(dst, r), offset(maxima, r), offset(sum, r), min(budget.Numbers, rows-r))
-	}
-}
-
-// columnMax and columnExp take queries that are columns: as many as there are.
-func columnMax(
-	level isa.Level, s *float32, stride, keys, cols int, maxima, alpha, shift, l *float32, lStride, lRows int,
-) {
-	_, most := fit(keys+lRows, budget.Numbers)
-	for c := 0; c < cols; c += most {
-		asm.ColumnMax(level, offset(s, c), stride, keys, min(most, cols-c), offset(maxima, c), offset(alpha, c),
-			offset(shift, c), offset(l, c), lStride, lRows)
-	}
-}
-
-func columnExp(level isa.Level, s, shift, l *float32, n int) {
-	for i := 0; i < n; i += budget.Numbers {
-		asm.ColumnExp(level, offset(s, i), offset(shift, i), offset(l, i), min(n-i, budget.Numbers))
-	}
-}
-
-func scaleAdd(
-	level isa.Level, o *float32, oStride, rows, cols int, alpha, p *float32, stride int, v *float32, vStride, keys int,
-) {
-	_, most := fit(rows*keys, budget.FMAs)
-	for c := 0; c < cols; c += most {
-		asm.ScaleAdd(level, offset(o, c), oStride, rows, min(most, cols-c), alpha, p, stride, offset(v, c), vStride,
-			keys)
 	}
 }
 

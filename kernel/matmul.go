@@ -271,7 +271,7 @@ func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float
 		return at(w.x, 0), stride
 	}
 	for r := 0; r < rows; r += lanes {
-		scaleRows(m.level, at(w.x, r*stride), stride, offset(m.x.row(row+r), from), m.x.Stride, min(lanes, rows-r),
+		asm.ScaleRows(m.level, at(w.x, r*stride), stride, offset(m.x.row(row+r), from), m.x.Stride, min(lanes, rows-r),
 			to-from, 1)
 	}
 	return at(w.x, 0), stride
@@ -281,7 +281,7 @@ func (m *multiplier) load(w *multiplyScratch, row, rows, from, to int) (x *float
 // takes what the last columns are filled up with.
 func (m *multiplier) loadTransposed(w *multiplyScratch, row, rows, from, to, stride int) {
 	for k := from; k < to; k += panel {
-		transpose(m.level, at(w.x, k-from), stride, offset(m.x.row(k), row), m.x.Stride, min(panel, to-k), rows)
+		asm.Transpose(m.level, at(w.x, k-from), stride, offset(m.x.row(k), row), m.x.Stride, min(panel, to-k), rows)
 	}
 }
 

@@ -3,6 +3,8 @@ package kernel
 import (
 	"fmt"
 	"unsafe"
+
+	"github.com/quern-go/quern/asm"
 )
 
 // PairwiseDot measures many against many: dst[i·rows.Len()+j] becomes the dot product of the i-th query
@@ -112,7 +114,7 @@ func (p *pairwise) packAll() {
 func (p *pairwise) pack(dst *float32, part []float32, query, k int) {
 	n, depth := min(panel, p.queries.count-query), min(pairDepth, p.queries.dim-k)
 	src, stride := p.queries.floats(part, query, n, k, depth)
-	transpose(p.queries.level, dst, panel, src, stride, n, depth)
+	asm.Transpose(p.queries.level, dst, panel, src, stride, n, depth)
 }
 
 // inPlace reports that rows are float32 and lie in order.
@@ -181,10 +183,10 @@ func (p *pairwise) products(s *pairwiseScratch, query, n, from, to int) {
 	whole := rows / lanes * lanes
 	for q := 0; q < n; q += lanes {
 		some := min(lanes, n-q)
-		transpose(p.rows.level, at(p.dst, (query+q)*p.rows.count+from), p.rows.count, at(s.products, q), p.pitch,
+		asm.Transpose(p.rows.level, at(p.dst, (query+q)*p.rows.count+from), p.rows.count, at(s.products, q), p.pitch,
 			whole, some)
 		if whole < rows {
-			transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*p.pitch+q), p.pitch, rows-whole,
+			asm.Transpose(p.rows.level, at(s.last, q*lanes), lanes, at(s.products, whole*p.pitch+q), p.pitch, rows-whole,
 				some)
 		}
 	}

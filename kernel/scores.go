@@ -214,7 +214,7 @@ func (w *worker) change(t *tile, from, rows int, p *batch) {
 	}
 	if c.natural && !(c.biased && c.unit == portable.Log2eHi) {
 		s := at(w.s, row*blockKeys)
-		scaleRows(w.level, s, blockKeys, s, blockKeys, rows, p.used.columns(), portable.Log2eHi)
+		asm.ScaleRows(w.level, s, blockKeys, s, blockKeys, rows, p.used.columns(), portable.Log2eHi)
 	}
 	w.record(t, from, rows, Probabilities)
 }

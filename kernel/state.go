@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/isa"
 )
 
@@ -238,11 +239,11 @@ func (s *State) finish(out Tensor, lse, sinks []float32) error {
 					n, pitch, at(s.weights, 0))
 			}
 			if s.valueDim > 0 {
-				finishRows(level, out.row(head/s.heads, head%s.heads, i), out.Stride[2], at(fold.o, 0), pitch,
+				asm.FinishRows(level, out.row(head/s.heads, head%s.heads, i), out.Stride[2], at(fold.o, 0), pitch,
 					at(fold.sum, 0), 1, n, s.valueDim)
 			}
 			if lse != nil {
-				logSumRows(level, at(lse, row), at(fold.max, 0), at(fold.sum, 0), n)
+				asm.LogSumRows(level, at(lse, row), at(fold.max, 0), at(fold.sum, 0), n)
 			}
 		}
 	}

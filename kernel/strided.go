@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 
+	"github.com/quern-go/quern/asm"
 	"github.com/quern-go/quern/internal/budget"
 )
 
@@ -194,7 +195,7 @@ func (w *worker) runStrided() {
 	}
 	for c := range d.width * w.group {
 		// Half of a panel for each class and head.
-		transpose(w.level, at(d.q, c/2*panel*w.dim+c%2*lanes), panel, at(w.q, c*w.dimPitch),
+		asm.Transpose(w.level, at(d.q, c/2*panel*w.dim+c%2*lanes), panel, at(w.q, c*w.dimPitch),
 			d.width*w.group*w.dimPitch, len(d.segments), w.dim)
 	}
 	for from := 0; from < end; from += spanKeys {
@@ -225,7 +226,7 @@ func (w *worker) runStrided() {
 // closeRows closes rows of w.state and folds them into w.closed.
 func (w *worker) closeRows(row, rows int) {
 	closed, now := w.closed.from(row, w.valuePitch), w.state.from(row, w.valuePitch)
-	closeRows(w.level, at(now.sum, 0), at(w.state.lanes, row*lanes), rows)
+	asm.CloseRows(w.level, at(now.sum, 0), at(w.state.lanes, row*lanes), rows)
 	mergeRows(w.level, &closed, &now, rows, w.valuePitch, w.weights)
 }
 
@@ -278,9 +279,9 @@ func (w *worker) gather() {
 			}
 			class := d.class + c
 			j, row := t.seq.key0+n*d.stride+class, d.row(class)+n-s.first
-			scaleRows(w.level, at(d.k, row*w.dimPitch), d.keys()*w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j),
+			asm.ScaleRows(w.level, at(d.k, row*w.dimPitch), d.keys()*w.dimPitch, t.t.k.row(t.seq.batch, t.kvHead, j),
 				t.t.k.Stride[2], run, w.dim, 1)
-			scaleRows(w.level, at(d.v, row*w.valuePitch), d.keys()*w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j),
+			asm.ScaleRows(w.level, at(d.v, row*w.valuePitch), d.keys()*w.valuePitch, t.t.v.row(t.seq.batch, t.kvHead, j),
 				t.t.v.Stride[2], run, w.valueDim, 1)
 			c += run
 		}
@@ -313,10 +314,10 @@ func (w *worker) farWeights(class, keys, columns int) {
 		for k+n < keys && ((first+k+n)*d.stride+class)/blockKeys == block {
 			n++
 		}
-		columnMax(w.level, at(d.s, k*d.columns+c), d.columns, n, columns,
+		asm.ColumnMax(w.level, at(d.s, k*d.columns+c), d.columns, n, columns,
 			at(d.max, c), at(d.alpha, k*d.columns+c), at(d.shift, c), at(d.sum, c), d.columns, turn)
 		for end := k + n; k < end; k++ {
-			columnExp(w.level, at(d.s, k*d.columns+c), at(d.shift, c), at(d.sum, (first+k)%turn*d.columns+c), columns)
+			asm.ColumnExp(w.level, at(d.s, k*d.columns+c), at(d.shift, c), at(d.sum, (first+k)%turn*d.columns+c), columns)
 			if k+1 < end {
 				ones := d.alpha[(k+1)*d.columns+c:][:columns] // α belongs to the block's first key
 				for i := range ones {
@@ -338,7 +339,7 @@ func (w *worker) farValues(class int) {
 				n++
 			}
 			if seen > 0 {
-				scaleAdd(w.level, at(w.state.o, d.local(x, class, head)*w.valuePitch), d.width*w.group*w.valuePitch, n,
+				asm.ScaleAdd(w.level, at(w.state.o, d.local(x, class, head)*w.valuePitch), d.width*w.group*w.valuePitch, n,
 					w.valuePitch,
 					at(d.alpha, c+x), at(d.s, c+x), d.columns, at(d.v, d.row(class)*w.valuePitch), w.valuePitch, seen)
 			}

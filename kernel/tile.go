@@ -90,14 +90,14 @@ func (w *worker) pack(t *tile, p *packed, b, slot, next int) {
 	w.errands = w.errands[:0] // what was not fetched yet is needed now
 	w.packKeys(t, p, b, slot, next)
 	v, stride, n := w.rows(t, &t.t.v, b, next)
-	p.finite[slot] = packRows(w.level, at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel)), blockKeys*panel, v,
-		stride, n, w.valueDim)
+	to := at(p.ownV, slot*blockKeys*roundUp(w.valueDim, panel))
+	p.finite[slot] = asm.PackRows(w.level, to, blockKeys*panel, v, stride, n, w.valueDim) == 0
 }
 
 func (w *worker) packKeys(t *tile, p *packed, b, slot, next int) {
 	k, stride, n := w.rows(t, &t.t.k, b, next)
 	for j := 0; j < n; j += panel {
-		transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j),
+		asm.Transpose(w.level, at(p.ownK, (slot*blockKeys+j)*w.dim), panel, offset(k, j*stride), stride, min(panel, n-j),
 			w.dim)
 	}
 }
@@ -324,7 +324,7 @@ func (w *worker) span(t *tile, span, first, end int) {
 		w.block(t, b)
 	}
 	w.touch(rows)
-	closeRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
+	asm.CloseRows(w.level, at(w.state.sum, 0), at(w.state.lanes, 0), rows)
 }
 
 // merge folds w.state into w.closed, of which so many spans are merged already.
@@ -346,7 +346,7 @@ func (w *worker) loadQueries(t *tile) {
 			widenRows(w.level, q.format, to, pitch, from, stride, rows, w.dim)
 			from, stride = unsafe.Pointer(to), pitch
 		}
-		scaleRows(w.level, to, pitch, (*float32)(from), stride, rows, w.dim, t.p.factor)
+		asm.ScaleRows(w.level, to, pitch, (*float32)(from), stride, rows, w.dim, t.p.factor)
 	}
 }
 
@@ -365,7 +365,7 @@ func (w *worker) finish(t *tile, s *state) {
 	for r := t.r0; r < min(t.r0+w.group, t.r1); r++ {
 		// 16 rows at a time, to bound a call.
 		for n := r; n < t.r1; n += lanes * w.group {
-			finishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
+			asm.FinishRows(w.level, t.t.out.row(t.seq.batch, t.head(n), t.position(n)), t.t.out.Stride[2],
 				at(s.o, t.local(n)*w.valuePitch), w.group*w.valuePitch, at(s.sum, t.local(n)), w.group,
 				min(lanes, (t.r1-n+w.group-1)/w.group), w.valueDim)
 		}
@@ -374,7 +374,7 @@ func (w *worker) finish(t *tile, s *state) {
 	if lse == nil {
 		return
 	}
-	logSumRows(w.level, at(w.lse, 0), at(s.max, t.row), at(s.sum, t.row), t.r1-t.r0)
+	asm.LogSumRows(w.level, at(w.lse, 0), at(s.max, t.row), at(s.sum, t.row), t.r1-t.r0)
 	for r := t.r0; r < t.r1; r++ {
 		lse[(t.seq.batch*t.p.shape.Heads+t.head(r))*t.p.shape.Queries+t.position(r)] = w.lse[r-t.r0]
 	}
