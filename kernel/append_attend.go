@@ -30,9 +30,12 @@ func AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
 
 // AppendAttend does what the function [AppendAttend] does.
 func (a *Attender) AppendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {
-	return in("Attender.AppendAttend", a.exclusively(func() error {
-		return a.appendAttend(out, q, k, v, caches, opts)
-	}))
+	const name = "Attender.AppendAttend"
+	if err := a.enter(); err != nil {
+		return in(name, err)
+	}
+	defer a.inUse.leave()
+	return in(name, a.appendAttend(out, q, k, v, caches, opts))
 }
 
 func (a *Attender) appendAttend(out, q, k, v Tensor, caches []*Cache, opts Options) error {

@@ -48,19 +48,20 @@ type Attender struct {
 
 // Attend does what the function [Attend] does.
 func (a *Attender) Attend(out, q Tensor, caches []*Cache, opts Options) error {
-	return in("Attender.Attend", a.exclusively(func() error { return a.attend(out, q, caches, opts) }))
+	const name = "Attender.Attend"
+	if err := a.enter(); err != nil {
+		return in(name, err)
+	}
+	defer a.inUse.leave()
+	return in(name, a.attend(out, q, caches, opts))
 }
 
-// exclusively calls f unless another call is using a.
-func (a *Attender) exclusively(f func() error) error {
+// enter lets one caller use a, unless it is nil.
+func (a *Attender) enter() error {
 	if err := notNil(a, "Attender"); err != nil {
 		return err
 	}
-	if err := a.inUse.enter("Attender"); err != nil {
-		return err
-	}
-	defer a.inUse.leave()
-	return f()
+	return a.inUse.enter("Attender")
 }
 
 func (a *Attender) attend(out, q Tensor, caches []*Cache, opts Options) error {

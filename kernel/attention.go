@@ -300,25 +300,28 @@ func (shape Shape) checkRoom(name string) error {
 // needed than before, and for masks that are tables. Errors are of type [*ArgumentError]; after one p
 // must be Reset before it is Run.
 func (p *Plan) Reset(shape Shape, opts Options) error {
-	return in("Plan.Reset", p.exclusively(func() error {
-		if err := p.settled.enter("Plan"); err != nil {
-			return err
-		}
-		defer p.settled.leave()
-		return p.reset(shape, opts, stored{})
-	}))
+	return in("Plan.Reset", p.resetAlone(shape, opts))
 }
 
-// exclusively calls f unless another call is using p.
-func (p *Plan) exclusively(f func() error) error {
-	if err := notNil(p, "Plan"); err != nil {
-		return err
-	}
-	if err := p.inUse.enter("Plan"); err != nil {
+// resetAlone is Reset for a plan that somebody else may be using or cloning.
+func (p *Plan) resetAlone(shape Shape, opts Options) error {
+	if err := p.enter(); err != nil {
 		return err
 	}
 	defer p.inUse.leave()
-	return f()
+	if err := p.settled.enter("Plan"); err != nil {
+		return err
+	}
+	defer p.settled.leave()
+	return p.reset(shape, opts, stored{})
+}
+
+// enter lets one caller use p, unless it is nil.
+func (p *Plan) enter() error {
+	if err := notNil(p, "Plan"); err != nil {
+		return err
+	}
+	return p.inUse.enter("Plan")
 }
 
 // reset is Reset for a plan that nobody else uses. Keys are in tensors, or stored if there are caches.
@@ -528,16 +531,22 @@ func checkCumulative(name string, cum []int, n, total int) error {
 // for errors. With one worker it does not allocate; with several it starts as many goroutines, which are
 // gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
-	return in("Plan.Run", p.exclusively(func() error {
-		if p.shape == (Shape{}) {
-			return argument(ErrOption, "Plan", "is not prepared")
-		}
-		t := tensors{out, q, k, v}
-		if err := t.check(p.shape); err != nil {
-			return err
-		}
-		return p.run(t)
-	}))
+	return in("Plan.Run", p.runAlone(tensors{out, q, k, v}))
+}
+
+// runAlone is Run for a plan that somebody else may be using.
+func (p *Plan) runAlone(t tensors) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.inUse.leave()
+	if p.shape == (Shape{}) {
+		return argument(ErrOption, "Plan", "is not prepared")
+	}
+	if err := t.check(p.shape); err != nil {
+		return err
+	}
+	return p.run(t)
 }
 
 // run computes tensors that are checked.

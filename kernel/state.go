@@ -64,20 +64,26 @@ func (t *tensors) attendInto(s *State, opts Options) error {
 // where s has less memory than it needs. See [AttentionState] for what it cannot be asked for, and for
 // errors.
 func (p *Plan) RunState(s *State, q, k, v Tensor) error {
-	return in("Plan.RunState", p.exclusively(func() error {
-		if p.shape == (Shape{}) {
-			return argument(ErrOption, "Plan", "is not prepared")
-		}
-		if err := s.enter("s"); err != nil {
-			return err
-		}
-		defer s.inUse.leave()
-		t := tensors{q: q, k: k, v: v}
-		if err := t.checkInputs(p.shape); err != nil {
-			return err
-		}
-		return p.runState(s, t)
-	}))
+	return in("Plan.RunState", p.runStateAlone(s, tensors{q: q, k: k, v: v}))
+}
+
+// runStateAlone is RunState for a plan and a state that somebody else may be using.
+func (p *Plan) runStateAlone(s *State, t tensors) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.inUse.leave()
+	if p.shape == (Shape{}) {
+		return argument(ErrOption, "Plan", "is not prepared")
+	}
+	if err := s.enter("s"); err != nil {
+		return err
+	}
+	defer s.inUse.leave()
+	if err := t.checkInputs(p.shape); err != nil {
+		return err
+	}
+	return p.runState(s, t)
 }
 
 // enter lets one caller use s, unless it is nil.
