@@ -124,7 +124,7 @@ func (a *Attender) attendStored(out, q Tensor, keys stored, opts Options) error 
 	if err := p.reset(shape, opts, keys); err != nil {
 		return err
 	}
-	return p.run(tensors{out: out, q: q})
+	return p.run(&tensors{out: out, q: q})
 }
 
 // checkCaches reports what makes caches unusable together.

@@ -167,7 +167,7 @@ func (t *tensors) attend(opts Options) error {
 	if err := p.reset(shape, opts, stored{}); err != nil {
 		return err
 	}
-	return p.run(*t)
+	return p.run(t)
 }
 
 // release keeps nothing of the caller's alive.
@@ -531,11 +531,12 @@ func checkCumulative(name string, cum []int, n, total int) error {
 // for errors. With one worker it does not allocate; with several it starts as many goroutines, which are
 // gone when it returns.
 func (p *Plan) Run(out, q, k, v Tensor) error {
-	return in("Plan.Run", p.runAlone(tensors{out, q, k, v}))
+	t := tensors{out, q, k, v}
+	return in("Plan.Run", p.runAlone(&t))
 }
 
 // runAlone is Run for a plan that somebody else may be using.
-func (p *Plan) runAlone(t tensors) error {
+func (p *Plan) runAlone(t *tensors) error {
 	if err := p.enter(); err != nil {
 		return err
 	}
@@ -550,14 +551,14 @@ func (p *Plan) runAlone(t tensors) error {
 }
 
 // run computes tensors that are checked.
-func (p *Plan) run(t tensors) error {
+func (p *Plan) run(t *tensors) error {
 	if lse := Strided(p.opts.LSE, [4]int{1, 1, 1, len(p.opts.LSE)}, [3]int{}); lse.overlaps(&t.q) || lse.overlaps(&t.k) || lse.overlaps(&t.v) || t.out.overlaps(&lse) {
 		return argument(ErrOverlap, "Options.LSE", "shares memory with a tensor")
 	}
-	if err := p.checkScores(&t); err != nil {
+	if err := p.checkScores(t); err != nil {
 		return err
 	}
-	p.tensors = t
+	p.tensors = *t
 	defer func() { p.tensors = tensors{} }() // keep nothing of the caller's alive
 	if r := &p.opts.Ragged; r.QueryStart != nil || r.QueryCount != nil {
 		p.clearPadding()

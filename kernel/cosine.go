@@ -39,9 +39,13 @@ const (
 	leastApart = 0.25    // of xx and yy, if xy is smaller: vectors often have no element in common
 )
 
-// serve reports that float32 sums have neither overflowed nor lost much.
-func serve(xy, xx, yy float32) bool {
-	return inRange(xx) && inRange(yy) && (inRange(abs(xy)) || abs(xy) < leastSum && xx >= leastApart && yy >= leastApart)
+// usual reports that float32 sums have neither overflowed nor lost much, in the usual way.
+func usual(xy, xx, yy float32) bool { return inRange(xx) && inRange(yy) && inRange(abs(xy)) }
+
+// apart reports that they serve though xy is small: because the vectors have next to nothing in common, not because
+// they are small.
+func apart(xy, xx, yy float32) bool {
+	return inRange(xx) && inRange(yy) && abs(xy) < leastSum && xx >= leastApart && yy >= leastApart
 }
 
 // inRange reports that a sum is finite and at least leastSum. It is one comparison: those numbers have bits in a row.
@@ -53,11 +57,16 @@ func inRange(sum float32) bool {
 // abs has no branch: signs are not to be foreseen.
 func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }
 
-// cosineOf is xy / √(xx·yy). The product of two float32 is exact in float64.
+// cosineOf is xy / √(xx·yy), and 0 for a zero vector.
 func cosineOf(xy, xx, yy float64) float32 {
 	if (xx == 0 || yy == 0) && xy == xy {
 		return 0
 	}
+	return ratio(xy, xx, yy)
+}
+
+// ratio is xy / √(xx·yy) for xx and yy that are not 0. The product of two float32 is exact in float64.
+func ratio(xy, xx, yy float64) float32 {
 	c := float32(xy / math.Sqrt(xx*yy))
 	if c > 1 {
 		return 1
@@ -68,8 +77,11 @@ func cosineOf(xy, xx, yy float64) float32 {
 	return c + 0
 }
 
-// wideCosine is the cosine of two vectors whose sums in float32, of which xy is one, do not serve.
-func wideCosine(level isa.Level, xy float32, x, y vector, n int) float32 {
+// rareCosine is the cosine of two vectors whose sums in float32 are not the usual ones: from these, or from wider ones.
+func rareCosine(level isa.Level, xy, xx, yy float32, x, y vector, n int) float32 {
+	if apart(xy, xx, yy) {
+		return ratio(float64(xy), float64(xx), float64(yy))
+	}
 	if xy == xy && (x.zero(level, n) || y.zero(level, n)) {
 		return 0 // what the sums would give, but rows of zeros are common and this is quicker
 	}

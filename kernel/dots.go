@@ -91,11 +91,16 @@ func pairCosine(format Format, x, y unsafe.Pointer, n int) float32 {
 	level := isa.Active()
 	var sums [3]float32 // x·y, y·y, x·x
 	var chains [len(sums) * 64]float32
-	longPair(level, measureCosine, format, &sums[0], x, y, n, &chains[0])
-	if serve(sums[0], sums[2], sums[1]) {
-		return cosineOf(float64(sums[0]), float64(sums[2]), float64(sums[1]))
+	if n <= budget.Numbers {
+		pairStep(level, measureCosine, format, &sums[0], x, y, n, &chains[0], 0)
+	} else {
+		longPair(level, measureCosine, format, &sums[0], x, y, n, &chains[0])
 	}
-	return wideCosine(level, sums[0], vector{format, x}, vector{format, y}, n)
+	xy, xx, yy := sums[0], sums[2], sums[1]
+	if usual(xy, xx, yy) {
+		return ratio(float64(xy), float64(xx), float64(yy))
+	}
+	return rareCosine(level, xy, xx, yy, vector{format, x}, vector{format, y}, n)
 }
 
 // longPair measures in chunks. The chains are handed from one to the next.

@@ -358,7 +358,7 @@ func (l *MultiHead) checkedForward(y Tensor, in MultiHeadInput) error {
 		if err != nil {
 			return err
 		}
-	} else if err := l.attention.run(tensors{l.out.heads, l.q.heads, l.k.heads, l.v.heads}); err != nil {
+	} else if err := l.attention.run(&tensors{l.out.heads, l.q.heads, l.k.heads, l.v.heads}); err != nil {
 		panic("quern: MultiHead: " + err.Error()) // all shapes are ours
 	}
 	l.projectOut(&y)

@@ -223,17 +223,17 @@ func (s *scan) floatScores(dst []float32, from int) {
 	p.chains = &chains[0]
 	s.run(&sums[0], &p)
 	for i := range dst {
-		if xy, yy := sums[2*i], sums[2*i+1]; serve(xy, s.norm, yy) {
-			dst[i] = cosineOf(float64(xy), float64(s.norm), float64(yy))
+		if xy, yy := sums[2*i], sums[2*i+1]; usual(xy, s.norm, yy) {
+			dst[i] = ratio(float64(xy), float64(s.norm), float64(yy))
 		} else {
-			dst[i] = s.wideCosine(xy, s.id(from+i))
+			dst[i] = s.rareCosine(xy, yy, s.id(from+i))
 		}
 	}
 }
 
-// wideCosine is for a row whose sum of products with q is xy, if the sums do not serve.
-func (s *scan) wideCosine(xy float32, id int) float32 {
-	return wideCosine(s.level, xy, vector{Float32, s.q}, vector{s.format, s.row(id)}, s.dim)
+// rareCosine is for a row whose sums are not the usual ones.
+func (s *scan) rareCosine(xy, yy float32, id int) float32 {
+	return rareCosine(s.level, xy, s.norm, yy, vector{Float32, s.q}, vector{s.format, s.row(id)}, s.dim)
 }
 
 // oneScore measures one row, however long, and with its own scale.
@@ -255,10 +255,10 @@ func (s *scan) oneScore(id int) float32 {
 	if s.of != measureCosine {
 		return sums[0]
 	}
-	if serve(sums[0], s.norm, sums[1]) {
-		return cosineOf(float64(sums[0]), float64(s.norm), float64(sums[1]))
+	if xy, yy := sums[0], sums[1]; usual(xy, s.norm, yy) {
+		return ratio(float64(xy), float64(s.norm), float64(yy))
 	}
-	return s.wideCosine(sums[0], id)
+	return s.rareCosine(sums[0], sums[1], id)
 }
 
 // run calls the kernel for the measure and the type of rows.
