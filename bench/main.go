@@ -7,6 +7,7 @@
 //	go run ./bench -isa avx512,avx2     one instruction set after the other
 //	go run ./bench -cpu                 CPU time, on a machine that is not quiet
 //	go run ./bench -json                one JSON object a line and nothing else
+//	go run ./bench -against OTHER       this build beside another, in turns
 //	go run ./bench -digest              digests of small odd cases: the same lines on every machine
 //	go run ./bench -list                all cases with their groups
 //
@@ -22,8 +23,16 @@
 // does the streaming read. The operating system says how large that cache is; where it does not, 32 MiB are
 // assumed. Its warm time is that of calls which take the same copy every time.
 //
-// The exit status is 1 if any bits differ from the committed ones or between instruction sets, and 2
-// if the command line or the environment cannot be obeyed.
+// With -against, each case runs in child processes: of this build, and of the executable OTHER, which may be any older
+// or newer build of this command. A turn is one process of either. Its ratio is this build's time to the other's, of
+// the best rounds. A row has the best times of all turns and their ratio, the median of the turns' ratios, and the
+// interval that has the true median in it with 95 % confidence, by a sign test. A case is SLOWER or faster if both
+// ratios are more than 1 % off and the whole interval is on that side of 1. It is the same if the interval rules out
+// that it is slower by more than 1 %. Otherwise it is unclear, and more -turns, -cpu or a quiet machine would tell.
+//
+// The exit status is 1 if any bits differ: from the committed ones, between instruction sets, or from those of the
+// other build, even if they were changed on purpose. Nothing is left out of the report then. It is also 1 if a case is
+// SLOWER than in the other build. It is 2 if the command line or the environment cannot be obeyed, or a build failed.
 package main
 
 import (
@@ -56,6 +65,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		list    = flags.Bool("list", false, "list the cases")
 		cpu     = flags.Bool("cpu", false, "measure CPU time, which other programs disturb less; for one worker, on Linux")
 		asJSON  = flags.Bool("json", false, "print one JSON object a line and nothing else")
+		other   = flags.String("against", "", "compare with another build of this command, an executable file")
+		turns   = flags.Int("turns", 15, "turns of both builds, with -against")
 		digests = flags.Bool("digest", false, "print only the digests of small odd cases")
 	)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -75,6 +86,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if *workers < 1 || *rounds < 1 {
 		return fail(errors.New("bench: -workers and -rounds must be at least 1"))
+	}
+	if *turns < fewestTurns || *turns > mostTurns {
+		return fail(fmt.Errorf("bench: -turns must be from %d to %d", fewestTurns, mostTurns))
+	}
+	if *other != "" && *digests {
+		return fail(errors.New("bench: -against and -digest exclude each other"))
 	}
 	if *cpu {
 		if *workers > 1 {
@@ -97,6 +114,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if *list {
 		printList(stdout, chosen)
 		return 0
+	}
+	if *other != "" {
+		d := duel{turns: *turns, progress: progress, args: []string{
+			fmt.Sprint("-rounds=", *rounds), fmt.Sprint("-workers=", *workers), fmt.Sprint("-cpu=", *cpu),
+		}}
+		return d.run(*other, chosen, sets, *asJSON, stdout, stderr)
 	}
 	show := newTable(stdout, *workers, chosen).row
 	if *asJSON {

@@ -63,14 +63,18 @@ func (t *table) head(isa string) {
 		fmt.Fprintln(t.w)
 	}
 	t.isa = isa
-	fmt.Fprintf(t.w, "%s, %d CPUs, %s/%s, %s, ISA %s, workers %d, arithmetic version %d\n", measure.CPUName(), runtime.NumCPU(),
-		runtime.GOOS, runtime.GOARCH, runtime.Version(), isa, t.workers, kernel.ArithmeticVersion)
+	fmt.Fprintf(t.w, "%s, ISA %s, workers %d, arithmetic version %d\n", machine(), isa, t.workers, kernel.ArithmeticVersion)
 	if t.cold {
 		fmt.Fprintf(t.w, "Cases with a warm time read %s or more before they read any of it again, which is %.1f × the last-level cache, %s.\n",
 			size(coldBytes()), float64(coldBytes())/float64(lastLevelCache()), size(lastLevelCache()))
 	}
 	fmt.Fprintln(t.w)
 	fmt.Fprintf(t.w, columns, "case", "what", "time", "warm", "first", "rate", "share of the limit", "max err", "bits")
+}
+
+// machine is where and how this program runs.
+func machine() string {
+	return fmt.Sprintf("%s, %d CPUs, %s/%s, %s", measure.CPUName(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 // bar draws a percentage in 16 cells, and says it.
