@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"cmp"
 	"slices"
 	"unsafe"
 )
@@ -96,8 +95,7 @@ func (g *growth) set(k, v Tensor, caches []*Cache, r *Ragged) error {
 	}
 	g.k, g.v, g.caches = k, v, caches
 	g.arrivals, g.held, g.lens = g.arrivals[:0], g.held[:0], g.lens[:0]
-	g.order = append(g.order[:0], caches...)
-	slices.SortFunc(g.order, func(x, y *Cache) int { return cmp.Compare(x.id, y.id) })
+	g.order = inLockOrder(g.order, caches)
 	for i := 1; i < len(g.order); i++ {
 		if c := g.order[i]; c == g.order[i-1] {
 			return argument(ErrOption, "caches", "entry %d is there twice", slices.Index(caches, c))

@@ -144,15 +144,20 @@ func checkCaches(name string, caches []*Cache) error {
 	return nil
 }
 
-// lock keeps all caches from changing. Everybody locks in the same order, and each cache once, because a
-// second reader waits for a writer that waits for the first.
+// inLockOrder makes of order, whose memory it takes, the caches as everybody locks them who locks several.
+func inLockOrder(order, caches []*Cache) []*Cache {
+	order = append(order[:0], caches...)
+	slices.SortFunc(order, func(x, y *Cache) int { return cmp.Compare(x.id, y.id) })
+	return order
+}
+
+// lock keeps all caches from changing. Each is locked once, because a second reader waits for a writer that waits for
+// the first.
 func (a *Attender) lock(caches []*Cache, functions bool) error {
 	if err := checkCaches("caches", caches); err != nil {
 		return err
 	}
-	order := append(a.locked[:0], caches...)
-	slices.SortFunc(order, func(x, y *Cache) int { return cmp.Compare(x.id, y.id) })
-	a.locked = slices.Compact(order)
+	a.locked = slices.Compact(inLockOrder(a.locked, caches))
 	a.functions = functions
 	for _, c := range a.locked {
 		c.lock.read(functions)

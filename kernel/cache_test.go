@@ -443,7 +443,7 @@ func growSome(t *testing.T, r *rand.Rand, source *fuzz.Source, config kernel.Cac
 
 func TestCachesAgainstModel(t *testing.T) {
 	exhausted := 0
-	for seed := range few(200) {
+	for seed := range few(150) {
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			exhausted += churn(t, rand.New(rand.NewPCG(uint64(seed), 20)), 60)
 		}) {
@@ -461,11 +461,11 @@ func FuzzCaches(f *testing.F) {
 // TestDecodingIsPrefilling: tokens that are appended and attended in chunks, or one by one, get the bits of
 // one prefill over the converted keys, for any number of workers; and so do 16-bit tensors without a cache.
 func TestDecodingIsPrefilling(t *testing.T) {
-	long := 4200
-	if race || testing.Short() {
-		long = 2200
-	}
 	fuzz.Levels(t, func(t *testing.T, level isa.Level) {
+		long := 4200
+		if race || testing.Short() || level == isa.Go {
+			long = 2200
+		}
 		for _, c := range []struct {
 			keys, group int
 			chunks      []int

@@ -301,7 +301,7 @@ func TestCallsAreShort(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.work() // pages are there then
 			best(t, c.name, 250*time.Microsecond, func(q quantiles) time.Duration { return q.p90 },
-				func(work func()) quantiles { return stops(60, work) }, c.work)
+				func(work func()) quantiles { return stops(40, work) }, c.work)
 		})
 	}
 }

@@ -46,7 +46,7 @@ func TestPatternsAsBits(t *testing.T) {
 	)
 	fuzz.Levels(t, func(t *testing.T, level isa.Level) {
 		for i := range patterns {
-			if level == isa.Go && i%8 != 0 || (race || testing.Short()) && i%19 != 0 {
+			if level == isa.Go && i%24 != 0 || (race || testing.Short()) && i%19 != 0 {
 				continue
 			}
 			x := &patterns[i]
