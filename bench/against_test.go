@@ -70,6 +70,7 @@ func against(t *testing.T, this, other fake, args ...string) (status int, stdout
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name+".json"), must(json.Marshal(f)), 0o600))
 	}
 	t.Setenv(fakeVariable, folder)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // or else the race detector keeps each child for a second
 	build := must(os.Executable())
 	status, stdout, stderr = command(append([]string{"-against", build, "-isa", "go", "-case", "S1"}, args...)...)
 	all, err := os.ReadFile(filepath.Join(folder, "runs"))
