@@ -29,7 +29,7 @@ type duel struct {
 }
 
 // build is an executable file. What runs is a copy: the pages of a file that the linker wrote lie otherwise in memory
-// than those of a copy, which can take a per cent or two. Nor can a copy be built anew meanwhile.
+// than those of a copy, and made S77 up to 2 % slower. Nor is a copy replaced by a new build meanwhile.
 type build struct{ path, copy string }
 
 // run compares this build with another, and shows each case when it is done. It returns the exit status. An interrupt
@@ -122,8 +122,8 @@ const otherBuild = "other build"
 // compare runs the builds in turns. The one that came second comes first in the next turn: a clock that drifts
 // favours neither.
 //
-// A turn's ratio is that of each build's best round. What disturbs a round only adds to its time. The shares of the
-// limits have the noise of two measurements: a build against itself scatters more in them.
+// Best rounds are compared because they scatter least. What disturbs a round only adds to its time, and a share of a
+// limit has the noise of two measurements.
 func (d *duel) compare(ctx context.Context, name string, level isa.Level) comparison {
 	c := comparison{Case: name, ISA: level.String(), Turns: d.turns, BestNS: math.Inf(1), OtherNS: math.Inf(1)}
 	var ratios []float64

@@ -65,12 +65,14 @@ func fakeBuild(folder string) int {
 // against compares two fakes.
 func against(t *testing.T, this, other fake, args ...string) (status int, stdout, stderr string, runs []string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
 	folder := t.TempDir()
 	for name, f := range map[string]fake{"this": this, "other": other} {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name+".json"), must(json.Marshal(f)), 0o600))
 	}
 	t.Setenv(fakeVariable, folder)
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // or else the race detector keeps each child for a second
 	build := must(os.Executable())
 	status, stdout, stderr = command(append([]string{"-against", build, "-isa", "go", "-case", "S1"}, args...)...)
 	all, err := os.ReadFile(filepath.Join(folder, "runs"))
@@ -108,11 +110,11 @@ func TestAgainstVerdicts(t *testing.T) {
 		{103, 100, 1, `S1 +go +103 ns +100 ns +1\.030 +1\.030 +1\.030 … 1\.030 +SLOWER +=`, "1 slower, 0 faster, 0 same,"},
 		{97, 100, 0, `S1 +go +97 ns +100 ns +0\.970 .* faster +=`, "0 slower, 1 faster,"},
 	} {
-		status, stdout, stderr, _ := against(t, steady(c.this), steady(c.other))
+		status, stdout, stderr, _ := against(t, steady(c.this), steady(c.other), "-turns", "6")
 		require.Equal(t, c.status, status, stderr)
 		require.Regexp(t, `(?m)^`+c.row+`$`, stdout)
 		require.Contains(t, stdout, c.sum)
-		require.Contains(t, stdout, "15 turns")
+		require.Contains(t, stdout, "6 turns")
 	}
 }
 
@@ -150,7 +152,16 @@ func TestAgainstBits(t *testing.T) {
 	}
 }
 
-// One build that fails is told with its own words, and the next case is compared.
+// Bits that differed once are not forgotten.
+func TestAgainstBitsOnce(t *testing.T) {
+	var c comparison
+	for _, digest := range []string{"abc", "def", "abc"} {
+		c.bits(&result{Digest: digest}, &result{Digest: "abc"})
+	}
+	require.Equal(t, comparison{Digest: "def", OtherDigest: "abc", Differs: []string{otherBuild}}, c)
+}
+
+// What a build that failed has said is shown, and the next case is compared.
 func TestAgainstFailure(t *testing.T) {
 	for _, c := range []struct {
 		other   fake
@@ -171,11 +182,10 @@ func TestAgainstFailure(t *testing.T) {
 		require.Contains(t, stdout, "S1      go      failed\nV64     go      failed\n")
 		require.Contains(t, stdout, "2 failed")
 		require.Len(t, runs, 4)
-
-		_, stdout, _, _ = against(t, steady(103), c.other, "-json")
-		require.Equal(t, 1, strings.Count(stdout, "\n"))
-		require.Contains(t, stdout, `{"case":"S1","isa":"go","verdict":"failed","error":`)
 	}
+	_, stdout, _, _ := against(t, steady(103), fake{}, "-json")
+	require.Equal(t, 1, strings.Count(stdout, "\n"))
+	require.Contains(t, stdout, `{"case":"S1","isa":"go","verdict":"failed","error":`)
 }
 
 // An interrupt ends the child, and the comparison with it.

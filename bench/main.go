@@ -24,15 +24,16 @@
 // assumed. Its warm time is that of calls which take the same copy every time.
 //
 // With -against, each case runs in child processes: of this build, and of the executable OTHER, which may be any older
-// or newer build of this command. A turn is one process of either. Its ratio is this build's time to the other's, of
-// the best rounds. A row has the best times of all turns and their ratio, the median of the turns' ratios, and the
-// interval that has the true median in it with 95 % confidence, by a sign test. A case is SLOWER or faster if both
-// ratios are more than 1 % off and the whole interval is on that side of 1. It is the same if the interval rules out
-// that it is slower by more than 1 %. Otherwise it is unclear, and more -turns, -cpu or a quiet machine would tell.
+// or newer build of this command. In a turn each has one process, and the next turn begins with the one that came
+// second. A turn's ratio is this build's time to the other's, of the best rounds. A row has the best times of all turns
+// and their ratio, the median of the turns' ratios, and the interval that has the true median in it with 95 %
+// confidence, by a sign test. A case is SLOWER or faster if both ratios are more than 1 % off and the whole interval is
+// on that side of 1. It is the same if the interval rules out that it is slower by more than 1 %. Otherwise it is
+// unclear, and more -turns, -cpu or a quiet machine would tell.
 //
 // The exit status is 1 if any bits differ: from the committed ones, between instruction sets, or from those of the
-// other build, even if they were changed on purpose. Nothing is left out of the report then. It is also 1 if a case is
-// SLOWER than in the other build. It is 2 if the command line or the environment cannot be obeyed, or a build failed.
+// other build. That holds for bits that were changed on purpose too; their rows say so, and have their times. It is
+// also 1 if a case is SLOWER. It is 2 if the command line or the environment cannot be obeyed, or if a build failed.
 package main
 
 import (
